@@ -1,0 +1,110 @@
+/*
+ * device.h: all that the engine's core sees of a device: forward, sample, done. Asynchronous, two
+ * steps in flight; what a step works on is flat arrays that the device owns and the core fills.
+ *
+ * A step slot (0 or 1) goes round: begin() gives its arrays, forward() and sample() enqueue, done()
+ * waits and hands out what was sampled; then the slot is free. Between forward() and sample() the
+ * core may still fill the sampling arrays: masks and stops that depend on the step before.
+ * Steps run in the order in which they were enqueued. Enqueuing never waits and never fails: errors
+ * are sticky and come out of done().
+ *
+ * One thread uses a device. `sim` implements this directly; the CPU and GPU backends share one
+ * forward pass (kernels/model/forward.h) over a table of operations (kernels/ops.h).
+ */
+#ifndef MSERVE_KERNELS_DEVICE_H
+#define MSERVE_KERNELS_DEVICE_H
+
+#include "config/errors.h"
+#include "kernels/engine.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct model; /* kernels/model/model.h */
+
+enum { DEVICE_STEPS = 2, DEVICE_BLOCK_TOKENS = 32 };
+
+struct device_limits {
+    uint32_t rows_max;      /* rows of a step */
+    uint32_t sequences_max; /* slots: 0..sequences_max - 1 */
+    uint32_t blocks;        /* KV blocks of DEVICE_BLOCK_TOKENS tokens each */
+    uint32_t context_max;   /* tokens of one sequence, so ceil(context / 32) block-table entries */
+    uint32_t threads;
+};
+
+/*
+ * One step, S sequences with R rows (tokens) together, W of them wanted. Arrays have room for
+ * sequences_max, rows_max, and sequences_max * ceil(context_max / 32) block-table entries.
+ * Rows of a sequence stand side by side, in order of position; sequences are in the order of seq_row.
+ */
+struct step {
+    uint32_t sequences; /* S */
+    uint32_t rows;      /* R */
+    uint32_t wanted;    /* W */
+
+    /* [S] */
+    uint32_t *seq_slot;  /* stable while the sequence runs; names its last token and its pool */
+    uint32_t *seq_row;   /* first row */
+    uint32_t *seq_rows;  /* number of rows, >= 1 */
+    uint32_t *seq_ctx;   /* tokens already in the KV cache before this step */
+    uint32_t *seq_block; /* where its entries start in `blocks` */
+    uint8_t *
+        seq_pool; /* 1: add each row's final hidden state to the slot's pool (from zero at ctx 0) */
+    uint32_t *blocks; /* block ids: entry i holds positions 32 i .. 32 i + 31 */
+
+    /* [R]; the KV of a row goes to its position's block entry */
+    int32_t *token; /* id, or -1: the token sampled last for this sequence's slot */
+    uint32_t *position;
+
+    /* [W]; filled before sample() */
+    uint32_t *want_row; /* ascending */
+    uint32_t *want_seq; /* index into seq_* */
+    uint8_t *want_pool; /* 1: the embedding (mean of the pool, L2 norm 1) instead of a token */
+    struct engine_sampling *sampling;
+    uint32_t *sample_position; /* position that the sampled token will have: Philox counter */
+};
+
+struct step_result {
+    const uint32_t *token;  /* [W], 0 for pooled rows */
+    const float *embedding; /* [W][embedding_len], rows of pooled ones are filled */
+    const uint8_t *bad;     /* [W] 1: NaN or infinity among the logits; token is meaningless */
+    uint64_t begin_ns;      /* device clock; begin of a step >= end of the step before */
+    uint64_t end_ns;
+    /* Shares of end - begin by kind of work, parts per million, sum 1,000,000: fixed, linear
+     * layers, attention, head. From calibration; the same for every step of one shape class. */
+    uint32_t share_ppm[4];
+};
+
+struct device;
+
+struct device_ops {
+    const char *name; /* "ref", "sim" */
+
+    /* Bytes for weights, KV and activations under these limits. */
+    enum err (*plan)(const struct model *model, const struct device_limits *limits,
+                     struct engine_plan *ret);
+    /* `model` is borrowed until close (NULL for sim). */
+    enum err (*open)(const struct model *model, const struct engine_options *options,
+                     const struct device_limits *limits, struct device **ret);
+    void (*close)(struct device *device);
+
+    struct step *(*begin)(struct device *device, unsigned slot);
+    void (*forward)(struct device *device, unsigned slot);
+    void (*sample)(struct device *device, unsigned slot);
+    /* ERR_AGAIN after timeout_ms (0: look only; -1: wait). Result lasts until begin() of the slot. */
+    enum err (*done)(struct device *device, unsigned slot, int timeout_ms, struct step_result *ret);
+
+    uint64_t (*clock_ns)(const struct device *device);
+    /* "ref/scalar/f32/1": goes into the numerics id */
+    const char *(*numerics)(const struct device *device);
+};
+
+/* What each implementation starts with. */
+struct device {
+    const struct device_ops *ops;
+};
+
+/* The implementations this build knows, NULL-terminated. */
+extern const struct device_ops *const device_table[];
+
+#endif

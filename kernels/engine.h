@@ -1,0 +1,205 @@
+/*
+ * engine.h: one model on one device. Token ids go in, tokens, embeddings and their exact cost come
+ * out. Knows no job, no Kafka, no SQL.
+ *
+ * THREADS One thread, the device thread, calls everything; there are no callbacks. Two exceptions:
+ * engine_tokenizer() and engine_model() return immutable things that any thread may use as long as
+ * the engine is open.
+ *
+ * PATTERN OF USE
+ *     for (;;) {
+ *         while (work is at hand && engine_submit(engine, &request) == ERR_OK) …
+ *         engine_step(engine, &info);           enqueues step n + 1, then collects step n
+ *         while (engine_poll(engine, &event)) … results; the event's memory lasts until the next step
+ *         engine_books(engine, &books);         after the poll loop: the cut that a commit takes
+ *     }
+ *
+ * THE BOOKS Every nanosecond of the device clock since engine_open() began is moved, where it is
+ * measured, into one account, in integers:
+ *     held = delivered + live + shared + recompute + overhead + idle
+ * `delivered` is the sum of event.cost.ns of all polled events, `live` what unfinished (and finished
+ * but not yet polled) sequences have cost so far. A sequence restored from a checkpoint starts at
+ * zero: what it cost before is on the checkpoint's row.
+ *
+ * INVARIANCE With the same numerics id, a request's tokens depend on its prompt, parameters and seed
+ * alone: not on who shares the step, on chunking, on threads, on being cancelled and resumed.
+ */
+#ifndef MSERVE_KERNELS_ENGINE_H
+#define MSERVE_KERNELS_ENGINE_H
+
+#include "config/buffer.h"
+#include "config/errors.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct engine;
+struct tokenizer; /* kernels/text/tokenizer.h */
+
+/* The simulated device: a clock that only steps move, and tokens from a hash. */
+struct sim_options {
+    uint64_t load_ns;  /* opening the model */
+    uint64_t fixed_ns; /* each step */
+    uint64_t row_ns;   /* each row: the linear layers */
+    uint64_t kv_ns;    /* each 1,024 KV tokens that attention touches, rounded down per step */
+    uint64_t head_ns;  /* each row sampled or pooled */
+    double pace;       /* wall time per simulated time: 0 as fast as it goes, 1 real time */
+    uint32_t eos_per_million; /* chance of an end token at each position; 0: only max_tokens ends */
+};
+
+struct engine_options {
+    const char *backend;      /* "ref" or "sim"; others are refused with the list of known ones */
+    const char *model_path;   /* GGUF; ignored by sim */
+    const char *model_sha256; /* 64 hex digits the file must have, or NULL */
+    uint32_t sequences_max;   /* running at once: 1..4096 */
+    uint32_t waiting_max;     /* submitted and not yet running; then engine_submit says ERR_AGAIN */
+    uint32_t rows_max;        /* token budget of a step: sequences_max..65536 */
+    uint32_t context_max;     /* prompt + output tokens of one request; 0: the model's own */
+    uint64_t kv_tokens;       /* size of the KV pool; 0: sequences_max * context, at most 1 GiB */
+    uint32_t threads;         /* of a CPU backend; 0: one per core */
+    struct sim_options sim;
+};
+
+/* What opening would take, from the file's header alone; nothing is allocated. */
+struct engine_plan {
+    uint64_t weight_bytes;
+    uint64_t kv_bytes;
+    uint64_t activation_bytes;
+    uint64_t kv_tokens;
+    uint32_t context_max;
+};
+
+enum err engine_plan(const struct engine_options *options, struct engine_plan *ret);
+
+/* Reads and checks the model, allocates everything. The time it takes is booked as overhead. */
+enum err engine_open(const struct engine_options *options, struct engine **ret);
+void engine_close(struct engine *engine); /* NULL is allowed */
+
+struct engine_model {
+    char name[128];         /* general.name, or the file's */
+    uint8_t digest[32];     /* sha256 of the file; of the options for sim */
+    uint8_t numerics[32];   /* digest, backend, instruction set, build: equal ids, equal tokens */
+    char numerics_text[96]; /* the same for people: "ref/scalar/f32" */
+    uint32_t vocab;
+    uint32_t context_max;
+    uint32_t embedding_len;
+    char chat_format[32]; /* name of the chat format that the file asks for */
+};
+
+const struct engine_model *engine_model(const struct engine *engine);
+const struct tokenizer *engine_tokenizer(const struct engine *engine);
+
+enum engine_kind { ENGINE_GENERATE, ENGINE_EMBED };
+
+/* Defaults of OpenAI's API where a request says nothing are the caller's to fill in. */
+struct engine_sampling {
+    float temperature; /* 0: greedy, ties go to the lowest id */
+    float top_p;       /* 1: off */
+    float min_p;       /* 0: off */
+    uint32_t top_k;    /* 0: off */
+    uint64_t seed;     /* Philox key; the counter is (position, choice, draw) */
+    uint32_t choice;   /* 0.. n - 1 of a request with n choices */
+};
+
+struct engine_request {
+    uint64_t tag; /* the caller's name for it, unique among those not yet delivered */
+    enum engine_kind kind;
+    const uint32_t *prompt;  /* copied, as are `resumed` and `stop` */
+    uint32_t prompt_len;     /* >= 1 */
+    const uint32_t *resumed; /* tokens that an earlier attempt generated */
+    uint32_t resumed_len;
+    uint32_t tokens_max; /* to generate, resumed ones included; >= 1 for ENGINE_GENERATE */
+    struct engine_sampling sampling;
+    const struct slice *stop; /* stop strings, matched on the bytes generated */
+    uint32_t stop_len;        /* at most 16, each at most 256 bytes */
+    bool ignore_eos;
+    bool include_stop; /* keep the stop string in the text */
+};
+
+/*
+ * ERR_AGAIN: full, come back after a step. ERR_LIMIT (not logged): prompt + tokens_max do not fit
+ * context_max, or a token is outside the vocabulary: the request can never run.
+ */
+enum err engine_submit(struct engine *engine, const struct engine_request *request);
+
+struct engine_step_info {
+    uint32_t running; /* sequences that still want steps */
+    uint32_t waiting;
+    uint32_t rows;   /* of the step that was collected */
+    uint32_t tokens; /* sampled by it and kept */
+    uint64_t steps;  /* since open */
+    bool idle;       /* nothing was to be done, nothing is in flight */
+};
+
+/* One turn. ERR_DEVICE when the device failed: the engine can only be closed then. */
+enum err engine_step(struct engine *engine, struct engine_step_info *info);
+
+/* Collects what is in flight without enqueuing more: before a checkpoint, a drain, a close. */
+enum err engine_flush(struct engine *engine);
+
+/*
+ * Nothing in flight and nothing to do: moves the time since the last step to `idle`. The loop calls
+ * it when it wakes from waiting for work, and before it takes a cut of the books.
+ */
+void engine_idle(struct engine *engine);
+
+enum engine_finish {
+    ENGINE_STOP,      /* end token or stop string */
+    ENGINE_LENGTH,    /* tokens_max, or the context is full */
+    ENGINE_CANCELLED, /* by engine_cancel() */
+    ENGINE_NUMERIC,   /* NaN or infinity in its logits: failed, never sampled */
+};
+
+struct engine_cost {
+    uint64_t ns;           /* of device time, since this engine took the request */
+    uint64_t recompute_ns; /* reading again what an earlier attempt had read: not part of ns */
+    uint32_t prompt_tokens;
+    uint32_t cached_tokens; /* of these, found in the KV cache */
+    uint32_t output_tokens;
+};
+
+struct engine_event {
+    uint64_t tag;
+    enum engine_finish finish;
+    const uint32_t *tokens; /* all generated, resumed ones included, end token excluded */
+    uint32_t tokens_len;
+    struct slice text;      /* their bytes; may end inside a UTF-8 character */
+    const float *embedding; /* ENGINE_EMBED: embedding_len numbers, L2 norm 1 */
+    struct engine_cost cost;
+};
+
+/* Next finished request; false when there is none. Memory lasts until the next engine_step(). */
+bool engine_poll(struct engine *engine, struct engine_event *ret);
+
+/* Ends a request early: its event comes as ENGINE_CANCELLED with its cost. Unknown tags are ignored. */
+void engine_cancel(struct engine *engine, uint64_t tag);
+
+/* One live sequence as a checkpoint wants it. */
+struct engine_checkpoint {
+    uint64_t tag;
+    const uint32_t *tokens; /* valid until the next engine_step() */
+    uint32_t tokens_len;
+    uint64_t cost_ns; /* since this engine took it */
+    bool moved;       /* since the last walk */
+};
+
+/* Walks the live sequences: start with *cursor = 0; false at the end. Flush first. */
+bool engine_checkpoint(struct engine *engine, uint32_t *cursor, struct engine_checkpoint *ret);
+
+struct engine_books {
+    uint64_t held_ns; /* of the device clock since engine_open() began, up to the last cut */
+    uint64_t delivered_ns;
+    uint64_t live_ns;
+    uint64_t shared_ns;
+    uint64_t recompute_ns;
+    uint64_t overhead_ns; /* load, rows decoded past a stop, gaps between steps with work at hand */
+    uint64_t idle_ns;
+};
+
+/* Each field is counted on its own, none is a remainder. Cumulative. */
+void engine_books(const struct engine *engine, struct engine_books *ret);
+
+/* The clock that costs are measured with: CLOCK_MONOTONIC on a CPU, simulated time in sim. */
+uint64_t engine_clock_ns(const struct engine *engine);
+
+#endif
