@@ -4,9 +4,13 @@
  *
  * A step slot (0 or 1) goes round: begin() gives its arrays, forward() and sample() enqueue, done()
  * waits and hands out what was sampled; then the slot is free. Between forward() and sample() the
- * core may still fill the sampling arrays: masks and stops that depend on the step before.
+ * core may still fill the want arrays: masks and stops that depend on the step before.
  * Steps run in the order in which they were enqueued. Enqueuing never waits and never fails: errors
  * are sticky and come out of done().
+ *
+ * What does not change while a sequence runs (its sampling, its KV blocks) stands once per sequence
+ * slot in `struct slots`, and what follows from other numbers (the position of a row) stands
+ * nowhere: a decode row is five integers, so a step of a thousand sequences is cheap to plan.
  *
  * One thread uses a device. `sim` implements this directly; the CPU and GPU backends share one
  * forward pass (kernels/model/forward.h) over a table of operations (kernels/ops.h).
@@ -33,9 +37,26 @@ struct device_limits {
 };
 
 /*
+ * What stays with a sequence slot while one sequence runs in it. The device allocates it, the core
+ * fills it. While a step in flight names a slot, the core changes nothing there, except that it
+ * appends block entries which that step does not use.
+ */
+struct slots {
+    struct engine_sampling *sampling; /* [sequences_max] */
+    uint8_t *pool;    /* [sequences_max] 1: an embedding. Each row's final hidden state is added to
+                       * the slot's pool, which starts from zero at position 0 */
+    uint32_t *blocks; /* [sequences_max][blocks_stride] KV block ids; entry i of a slot holds its
+                       * positions 32 i .. 32 i + 31 */
+    uint32_t blocks_stride; /* ceil(context_max / 32) */
+};
+
+/*
  * One step, S sequences with R rows (tokens) together, W of them wanted. Arrays have room for
- * sequences_max, rows_max, and sequences_max * ceil(context_max / 32) block-table entries.
- * Rows of a sequence stand side by side, in order of position; sequences are in the order of seq_row.
+ * sequences_max and rows_max. Rows of a sequence stand side by side, in order of position;
+ * sequences are in the order of seq_row; each slot is named once at most.
+ *
+ * Row r of sequence s has position seq_ctx[s] + r - seq_row[s]; its KV goes to that position's
+ * block, and it attends to positions 0 .. its own.
  */
 struct step {
     uint32_t sequences; /* S */
@@ -43,26 +64,22 @@ struct step {
     uint32_t wanted;    /* W */
 
     /* [S] */
-    uint32_t *seq_slot;  /* stable while the sequence runs; names its last token and its pool */
-    uint32_t *seq_row;   /* first row */
-    uint32_t *seq_rows;  /* number of rows, >= 1 */
-    uint32_t *seq_ctx;   /* tokens already in the KV cache before this step */
-    uint32_t *seq_block; /* where its entries start in `blocks` */
-    uint8_t *
-        seq_pool; /* 1: add each row's final hidden state to the slot's pool (from zero at ctx 0) */
-    uint32_t *blocks; /* block ids: entry i holds positions 32 i .. 32 i + 31 */
+    uint32_t *seq_slot; /* names its row in struct slots, its last token and its pool */
+    uint32_t *seq_row;  /* first row */
+    uint32_t *seq_rows; /* number of rows, >= 1 */
+    uint32_t *seq_ctx;  /* tokens already in the KV cache before this step */
 
-    /* [R]; the KV of a row goes to its position's block entry */
+    /* [R] */
     int32_t *token; /* id, or -1: the token sampled last for this sequence's slot */
-    uint32_t *position;
 
-    /* [W]; filled before sample() */
+    /* [W]; filled before sample(). Wanted of a pooling slot is its embedding (mean of the pool, L2
+     * norm 1), of any other a token, whose position (Philox counter) is the row's + 1. */
     uint32_t *want_row; /* ascending */
     uint32_t *want_seq; /* index into seq_* */
-    uint8_t *want_pool; /* 1: the embedding (mean of the pool, L2 norm 1) instead of a token */
-    struct engine_sampling *sampling;
-    uint32_t *sample_position; /* position that the sampled token will have: Philox counter */
 };
+
+/* What a step's time went into. */
+enum part { PART_FIXED, PART_LINEAR, PART_ATTENTION, PART_HEAD, PART_COUNT };
 
 struct step_result {
     const uint32_t *token;  /* [W], 0 for pooled rows */
@@ -70,9 +87,9 @@ struct step_result {
     const uint8_t *bad;     /* [W] 1: NaN or infinity among the logits; token is meaningless */
     uint64_t begin_ns;      /* device clock; begin of a step >= end of the step before */
     uint64_t end_ns;
-    /* Shares of end - begin by kind of work, parts per million, sum 1,000,000: fixed, linear
-     * layers, attention, head. From calibration; the same for every step of one shape class. */
-    uint32_t share_ppm[4];
+    /* end - begin by enum part, sum exactly end - begin. Where only the whole is measured, by the
+     * shares of a calibration (cost_parts() in kernels/core/cost.h). */
+    uint64_t part_ns[PART_COUNT];
 };
 
 struct device;
@@ -88,12 +105,14 @@ struct device_ops {
                      const struct device_limits *limits, struct device **ret);
     void (*close)(struct device *device);
 
+    struct slots *(*slots)(struct device *device);
     struct step *(*begin)(struct device *device, unsigned slot);
     void (*forward)(struct device *device, unsigned slot);
     void (*sample)(struct device *device, unsigned slot);
     /* ERR_AGAIN after timeout_ms (0: look only; -1: wait). Result lasts until begin() of the slot. */
     enum err (*done)(struct device *device, unsigned slot, int timeout_ms, struct step_result *ret);
 
+    /* NULL: what the clock said before the device was opened. */
     uint64_t (*clock_ns)(const struct device *device);
     /* "ref/scalar/f32/1": goes into the numerics id */
     const char *(*numerics)(const struct device *device);
