@@ -1,0 +1,168 @@
+/* settings_table.c: the settings, one row each, in the order of config/mserve.yaml. */
+#include "config/settings_table.h"
+
+/* The offset of a field, and a build error when it has another type than its row says. */
+#define AT(holder, field, want)                                                                    \
+    (offsetof(struct holder, field) +                                                              \
+     0 * sizeof(struct {                                                                           \
+         _Static_assert(                                                                           \
+             __builtin_types_compatible_p(__typeof__(((struct holder *)0)->field), want),          \
+             #field " has another type");                                                          \
+         int unused;                                                                               \
+     }))
+
+#define STRING(h, f)   SETTING_STRING, AT(h, f, const char *)
+#define NAME(h, f)     SETTING_NAME, AT(h, f, const char *)
+#define PATH(h, f)     SETTING_PATH, AT(h, f, const char *)
+#define SECRET(h, f)   SETTING_SECRET, AT(h, f, const char *)
+#define SHA256(h, f)   SETTING_SHA256, AT(h, f, const char *)
+#define CHOICE(h, f)   SETTING_CHOICE, AT(h, f, const char *)
+#define U32(h, f)      SETTING_U32, AT(h, f, uint32_t)
+#define U64(h, f)      SETTING_U64, AT(h, f, uint64_t)
+#define F64(h, f)      SETTING_F64, AT(h, f, double)
+#define DURATION(h, f) SETTING_DURATION, AT(h, f, uint64_t)
+#define BYTES(h, f)    SETTING_BYTES, AT(h, f, uint64_t)
+#define LIST(h, f)     SETTING_LIST, AT(h, f, struct settings_list)
+
+/* clang-format off */
+#define S settings
+static const struct setting rows[] = {
+    /* name, field, default, min, max, choices, sentence */
+    {"postgres.dsn", STRING(S, postgres.dsn), "", NULL, NULL, NULL,
+     "Where PostgreSQL is: a libpq connection string or URI without a password; empty: libpq's own "
+     "environment (PGHOST, PGPORT, ...)."},
+    {"postgres.password", SECRET(S, postgres.password), "", NULL, NULL, NULL,
+     "The password for PostgreSQL, where one is needed."},
+
+    {"kafka.brokers", STRING(S, kafka.brokers), "localhost:9092", NULL, NULL, NULL,
+     "Kafka brokers to begin with: host:port, several with commas between."},
+    {"kafka.topic_prefix", NAME(S, kafka.topic_prefix), "mserve", NULL, NULL, NULL,
+     "What the names of all topics begin with."},
+    {"kafka.partitions", U32(S, kafka.partitions), "32", "1", "10000", NULL,
+     "Partitions of a new topic; at least four times the largest number of workers on a tier."},
+    {"kafka.replication", U32(S, kafka.replication), "1", "1", "16", NULL,
+     "Copies of each partition of a new topic; 3 where there are three brokers."},
+    {"kafka.retention", DURATION(S, kafka.retention_ms), "38d", "1h", "3650d", NULL,
+     "How long Kafka keeps requests; longer than submit.window_max."},
+    {"kafka.security_protocol", CHOICE(S, kafka.security_protocol), "plaintext", NULL, NULL,
+     "plaintext|ssl|sasl_plaintext|sasl_ssl",
+     "How the connection to the brokers is secured."},
+    {"kafka.sasl_mechanism", CHOICE(S, kafka.sasl_mechanism), "SCRAM-SHA-512", NULL, NULL,
+     "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512",
+     "How a client proves who it is, with a sasl_ protocol."},
+    {"kafka.sasl_username", STRING(S, kafka.sasl_username), "", NULL, NULL, NULL,
+     "The user name for Kafka, with a sasl_ protocol."},
+    {"kafka.sasl_password", SECRET(S, kafka.sasl_password), "", NULL, NULL, NULL,
+     "The password for Kafka, with a sasl_ protocol."},
+    {"kafka.ssl_ca_file", PATH(S, kafka.ssl_ca_file), "", NULL, NULL, NULL,
+     "Certificates (PEM) that the brokers' own must be signed by; empty: the system's."},
+    {"kafka.ssl_certificate_file", PATH(S, kafka.ssl_certificate_file), "", NULL, NULL, NULL,
+     "The client's certificate (PEM), where the brokers ask for one."},
+    {"kafka.ssl_key_file", PATH(S, kafka.ssl_key_file), "", NULL, NULL, NULL,
+     "The client's private key (PEM), where the brokers ask for a certificate."},
+
+    {"log.level", CHOICE(S, log.level), "info", NULL, NULL, "error|warn|info|debug",
+     "The least important lines that the log shows."},
+    {"log.format", CHOICE(S, log.format), "logfmt", NULL, NULL, "logfmt|json",
+     "The form of a line of the log."},
+
+    {"submit.window", DURATION(S, submit.window_ms), "24h", "1m", "3650d", NULL,
+     "Within which time a job is to be done, counted from when it was created, where the submitter "
+     "names none."},
+    {"submit.window_max", DURATION(S, submit.window_max_ms), "30d", "1m", "3650d", NULL,
+     "The longest window that may be asked for."},
+    {"submit.upload_abandoned_after", DURATION(S, submit.upload_abandoned_after_ms), "24h", "1m",
+     "30d", NULL,
+     "After which silence an unfinished upload is given up and its job fails."},
+    {"submit.line_bytes_max", BYTES(S, submit.line_bytes_max), "16MiB", "1KiB", "1GiB", NULL,
+     "The longest line of an input file."},
+    {"submit.inline_bytes_max", BYTES(S, submit.inline_bytes_max), "256KiB", "1B", "512KiB", NULL,
+     "The largest body that goes through Kafka; larger ones are stored aside and fetched by the "
+     "worker."},
+    {"submit.spool_dir", PATH(S, submit.spool_dir), "/var/tmp", NULL, NULL, NULL,
+     "Where standard input and large sets of ids are kept while a file is read."},
+    {"submit.chunk_lines_min", U32(S, submit.chunk_lines_min), "16", "1", "1024", NULL,
+     "The fewest lines of a chunk, but for a job's last."},
+    {"submit.chunk_lines_max", U32(S, submit.chunk_lines_max), "1024", "1", "1024", NULL,
+     "The most lines of a chunk."},
+    {"submit.chunk_bytes_max", BYTES(S, submit.chunk_bytes_max), "4MiB", "512KiB", "64MiB", NULL,
+     "The most bytes of a chunk."},
+
+    {"worker.name", NAME(S, worker.name), "", NULL, NULL, NULL,
+     "What the worker is called in tables and logs; empty: the name of its host."},
+    {"worker.lease", DURATION(S, worker.lease_ms), "30s", "1s", "10m", NULL,
+     "How long a worker keeps what it holds without renewing it."},
+    {"worker.renew", DURATION(S, worker.renew_ms), "10s", "100ms", "5m", NULL,
+     "How often a worker renews its lease; at most half of worker.lease."},
+    {"worker.drain", DURATION(S, worker.drain_ms), "15s", "1s", "10m", NULL,
+     "How much time a worker takes to leave in good order when it is told to stop."},
+    {"worker.commit_rows", U32(S, worker.commit_rows), "512", "1", "65536", NULL,
+     "Results that are committed together, at most."},
+    {"worker.commit_interval", DURATION(S, worker.commit_interval_ms), "500ms", "10ms", "1m", NULL,
+     "How long a finished result waits for others to be committed with, at most."},
+    {"worker.fetch_bytes_max", BYTES(S, worker.fetch_bytes_max), "64MiB", "1MiB", "4GiB", NULL,
+     "Memory for requests that were read from Kafka and have not begun."},
+    {"worker.requests_max", U32(S, worker.requests_max), "4096", "1", "1000000", NULL,
+     "Requests that a worker holds in memory, at most."},
+    {"worker.threads", U32(S, worker.threads), "0", "0", "1024", NULL,
+     "Threads of a CPU backend; 0: one for each core."},
+    {"worker.price_per_gpu_hour", F64(S, worker.price_per_gpu_hour), "0", "0", "1000000", NULL,
+     "What an hour of the worker's device costs, in worker.currency."},
+    {"worker.currency", NAME(S, worker.currency), "USD", NULL, NULL, NULL,
+     "The currency of prices."},
+
+    {"scheduler.fold_interval", DURATION(S, scheduler.fold_interval_ms), "1s", "10ms", "1m", NULL,
+     "How often progress is added up and jobs change their state."},
+};
+#undef S
+
+#define T settings_tier
+static const struct setting tier[] = {
+    {"name", NAME(T, name), "", NULL, NULL, NULL,
+     "What the tier is called; its topic is <prefix>.requests.<name>."},
+    {"backend", CHOICE(T, backend), "ref", NULL, NULL, "ref|sim|cpu|cuda",
+     "What computes: ref (plain C), sim (no model, a clock and made-up tokens), cpu or cuda."},
+    {"model", PATH(T, model), "", NULL, NULL, NULL,
+     "The model's file (GGUF); not needed by sim."},
+    {"sha256", SHA256(T, sha256), "", NULL, NULL, NULL,
+     "The digest that the model's file must have; empty: any."},
+    {"served_names", LIST(T, served_names), "", NULL, NULL, NULL,
+     "The model names of requests that this tier answers to."},
+    {"chat_format", NAME(T, chat_format), "", NULL, NULL, NULL,
+     "How chat messages become a prompt; empty: as the model's file says."},
+    {"context_max", U32(T, context_max), "0", "0", "16777216", NULL,
+     "Tokens of prompt and answer together, at most; 0: as many as the model takes."},
+    {"sequences_max", U32(T, sequences_max), "64", "1", "4096", NULL,
+     "Requests that run at once."},
+    {"waiting_max", U32(T, waiting_max), "1024", "1", "1000000", NULL,
+     "Requests that wait in the engine for a place."},
+    {"rows_max", U32(T, rows_max), "512", "1", "65536", NULL,
+     "Tokens that one step computes, at most; at least sequences_max."},
+    {"kv_tokens", U64(T, kv_tokens), "0", "0", "4294967296", NULL,
+     "Tokens that the KV cache holds; 0: sequences_max times the context, at most 1 GiB."},
+    {"threads", U32(T, threads), "0", "0", "1024", NULL,
+     "Threads of a CPU backend on this tier; 0: worker.threads."},
+    {"max_tokens_default", U32(T, max_tokens_default), "16", "1", "16777216", NULL,
+     "Tokens that are generated where a request does not say."},
+    {"request_time_limit", DURATION(T, request_time_limit_ms), "10m", "100ms", "30d", NULL,
+     "How long one request may run; then it fails."},
+    {"sim.load_ns", U64(T, sim.load_ns), "0", "0", "1000000000000", NULL,
+     "sim: nanoseconds that opening the model takes."},
+    {"sim.fixed_ns", U64(T, sim.fixed_ns), "0", "0", "1000000000000", NULL,
+     "sim: nanoseconds of each step."},
+    {"sim.row_ns", U64(T, sim.row_ns), "0", "0", "1000000000000", NULL,
+     "sim: nanoseconds of each token computed."},
+    {"sim.kv_ns", U64(T, sim.kv_ns), "0", "0", "1000000000000", NULL,
+     "sim: nanoseconds of each 1,024 tokens of context that attention reads."},
+    {"sim.head_ns", U64(T, sim.head_ns), "0", "0", "1000000000000", NULL,
+     "sim: nanoseconds of each token sampled."},
+    {"sim.pace", F64(T, sim.pace), "0", "0", "1000", NULL,
+     "sim: wall time per simulated time; 0: as fast as it goes, 1: real time."},
+    {"sim.eos_per_million", U32(T, sim.eos_per_million), "0", "0", "1000000", NULL,
+     "sim: the chance in a million that an answer ends with any token; 0: only max_tokens ends it."},
+};
+#undef T
+/* clang-format on */
+
+const struct setting_table settings_rows = {rows, sizeof(rows) / sizeof(rows[0])};
+const struct setting_table tier_rows = {tier, sizeof(tier) / sizeof(tier[0])};
