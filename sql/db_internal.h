@@ -1,0 +1,49 @@
+/* db_internal.h: what the files behind db.h share; nobody else includes it. */
+#ifndef MSERVE_SQL_DB_INTERNAL_H
+#define MSERVE_SQL_DB_INTERNAL_H
+
+#include "sql/db.h"
+
+#include <libpq-fe.h>
+
+struct db {
+    PGconn *conn; /* NULL once the connection is lost */
+    char *dsn;
+    char *password;
+    char *application_name;
+    struct db_options options; /* its strings are the three above */
+    uint32_t generation;
+    bool expect_rejected;
+    struct buffer encoded; /* of the parameters being sent */
+    char sqlstate[6];
+    char message[512];
+    char detail[512];
+    char constraint[64];
+};
+
+/* db_error.c: reads the failure of a result (NULL: of the connection), logs it or not. */
+enum err db_failed(struct db *db, const PGresult *result, const char *query);
+
+/* db_error.c: why connecting failed, logged. */
+enum err db_connect_failed(struct db *db, PGconn *conn);
+
+/* db_error.c: "PostgreSQL at 127.0.0.1:5433", for sentences. */
+const char *db_where(const PGconn *conn, char *out, size_t size);
+
+/* db_error.c: forgets the last failure. */
+void db_error_clear(struct db *db);
+
+enum { DB_PARAMS_MAX = 48 };
+
+/* What PQsendQueryParams takes. */
+struct db_wire_params {
+    Oid types[DB_PARAMS_MAX];
+    const char *values[DB_PARAMS_MAX];
+    int lengths[DB_PARAMS_MAX];
+    int formats[DB_PARAMS_MAX];
+};
+
+/* db_param.c: binary form of the parameters; the bytes stand in *encoded or with the caller. */
+void db_params_encode(struct db_params params, struct buffer *encoded, struct db_wire_params *ret);
+
+#endif

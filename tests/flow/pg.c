@@ -1,0 +1,98 @@
+/* pg.c: a fresh database for a test program. */
+#include "tests/flow/pg.h"
+
+#include <libpq-fe.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char database[64], dsn[2048];
+
+static const char *server(void)
+{
+    const char *text = getenv("MSERVE_POSTGRES_DSN");
+
+    if (!text || !*text) {
+        printf("1..0 # SKIP MSERVE_POSTGRES_DSN is not set: no PostgreSQL to test against\n");
+        exit(77);
+    }
+    return text;
+}
+
+static void on_server(const char *format)
+{
+    struct db_options options = {.dsn = server(), .application_name = "mserve-test"};
+    struct db *db;
+    char statement[256];
+
+    snprintf(statement, sizeof(statement), format, database);
+    assert_int_equal(db_open(&options, &db), ERR_OK);
+    assert_int_equal(db_script(db, statement, (struct slice){NULL, 0}, NULL), ERR_OK);
+    db_close(db);
+}
+
+/* The server's DSN with another dbname: as conninfo, whatever form it had. */
+static void make_dsn(void)
+{
+    PQconninfoOption *options = PQconninfoParse(server(), NULL);
+    size_t len = 0;
+
+    assert_non_null(options);
+    for (PQconninfoOption *option = options; option->keyword; option++)
+        if (option->val && *option->val && strcmp(option->keyword, "dbname") != 0)
+            len += (size_t)snprintf(dsn + len, sizeof(dsn) - len, "%s='%s' ", option->keyword,
+                                    option->val);
+    snprintf(dsn + len, sizeof(dsn) - len, "dbname='%s'", database);
+    PQconninfoFree(options);
+}
+
+const char *pg_create(const char *name)
+{
+    snprintf(database, sizeof(database), "mserve_test_%s_%d", name, (int)getpid());
+    on_server("create database %s");
+    make_dsn();
+    return dsn;
+}
+
+void pg_drop(void)
+{
+    on_server("drop database if exists %s with (force)");
+}
+
+struct db *pg_connect(void)
+{
+    struct db_options options = {.dsn = dsn,
+                                 .application_name = "mserve-test",
+                                 .reply_timeout_ms = 20000,
+                                 .lock_timeout_ms = 3000,
+                                 .statement_timeout_ms = 15000,
+                                 .idle_in_transaction_timeout_ms = 10000};
+    struct db *db;
+
+    assert_int_equal(db_open(&options, &db), ERR_OK);
+    return db;
+}
+
+int64_t pg_number(struct db *db, const char *query)
+{
+    struct db_result result = {0};
+    int64_t value;
+
+    assert_int_equal(db_script(db, query, (struct slice){NULL, 0}, &result), ERR_OK);
+    assert_true(result.rows > 0);
+    value = db_is_null(&result, 0, 0) ? -1 : db_get_i64(&result, 0, 0);
+    db_result_release(&result);
+    return value;
+}
+
+void pg_do(struct db *db, const char *statements)
+{
+    assert_int_equal(db_script(db, statements, (struct slice){NULL, 0}, NULL), ERR_OK);
+}
