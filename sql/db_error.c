@@ -47,16 +47,20 @@ static void copy_field(char *out, size_t size, const PGresult *result, int field
     snprintf(out, size, "%s", text ? text : "");
 }
 
-/* libpq ends its messages with a newline, and may put several on lines of their own. */
+/* libpq ends its messages with a newline, and spreads them over lines. */
 static void copy_one_line(char *out, size_t size, const char *text)
 {
-    size_t len;
+    size_t len = 0;
 
-    snprintf(out, size, "%s", text);
-    for (char *at = out; (at = strchr(at, '\n')) != NULL;)
-        *at = ' ';
-    for (len = strlen(out); len > 0 && out[len - 1] == ' '; len--)
-        out[len - 1] = '\0';
+    for (; *text && len + 1 < size; text++) {
+        char byte = *text == '\n' || *text == '\t' ? ' ' : *text;
+
+        if (byte != ' ' || (len > 0 && out[len - 1] != ' '))
+            out[len++] = byte;
+    }
+    if (len > 0 && out[len - 1] == ' ')
+        len--;
+    out[len] = '\0';
 }
 
 void db_error_clear(struct db *db)

@@ -26,13 +26,13 @@ static const char *server(void)
     return text;
 }
 
-static void on_server(const char *format)
+static void on_server(const char *begin, const char *end)
 {
     struct db_options options = {.dsn = server(), .application_name = "mserve-test"};
     struct db *db;
     char statement[256];
 
-    snprintf(statement, sizeof(statement), format, database);
+    snprintf(statement, sizeof(statement), "%s %s %s", begin, database, end);
     assert_int_equal(db_open(&options, &db), ERR_OK);
     assert_int_equal(db_script(db, statement, (struct slice){NULL, 0}, NULL), ERR_OK);
     db_close(db);
@@ -56,14 +56,14 @@ static void make_dsn(void)
 const char *pg_create(const char *name)
 {
     snprintf(database, sizeof(database), "mserve_test_%s_%d", name, (int)getpid());
-    on_server("create database %s");
+    on_server("create database", "");
     make_dsn();
     return dsn;
 }
 
 void pg_drop(void)
 {
-    on_server("drop database if exists %s with (force)");
+    on_server("drop database if exists", "with (force)");
 }
 
 struct db *pg_connect(void)
