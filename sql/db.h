@@ -24,6 +24,7 @@
 
 #include "config/buffer.h"
 #include "config/errors.h"
+#include "config/uuid.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -135,10 +136,10 @@ static inline struct db_param db_bytea(const void *data, size_t len)
     return (struct db_param){.kind = data ? DB_BYTEA : DB_NULL, .data = data, .count = len};
 }
 
-/* 16 bytes; NULL becomes SQL's null. */
-static inline struct db_param db_uuid(const uint8_t *uuid)
+static inline struct db_param db_uuid(const struct uuid *uuid)
 {
-    return (struct db_param){.kind = uuid ? DB_UUID : DB_NULL, .data = uuid, .count = 16};
+    return (struct db_param){
+        .kind = uuid ? DB_UUID : DB_NULL, .data = uuid ? uuid->bytes : NULL, .count = 16};
 }
 
 static inline struct db_param db_i32_array(const int32_t *values, size_t count)
@@ -161,10 +162,9 @@ static inline struct db_param db_bytea_array(const struct slice *values, size_t 
     return (struct db_param){.kind = DB_BYTEA_ARRAY, .data = values, .count = count};
 }
 
-/* `count` UUIDs of 16 bytes, one behind the other. */
-static inline struct db_param db_uuid_array(const void *uuids, size_t count)
+static inline struct db_param db_uuid_array(const struct uuid *values, size_t count)
 {
-    return (struct db_param){.kind = DB_UUID_ARRAY, .data = uuids, .count = count};
+    return (struct db_param){.kind = DB_UUID_ARRAY, .data = values, .count = count};
 }
 
 /* Rows that came back. {0} is valid and empty; whoever received one releases it. */
@@ -190,7 +190,7 @@ bool db_is_null(const struct db_result *result, int row, int column);
 bool db_get_bool(const struct db_result *result, int row, int column);
 int32_t db_get_i32(const struct db_result *result, int row, int column);
 int64_t db_get_i64(const struct db_result *result, int row, int column); /* also of an int4 */
-void db_get_uuid(const struct db_result *result, int row, int column, uint8_t ret[16]);
+struct uuid db_get_uuid(const struct db_result *result, int row, int column);
 /* text, json, bytea: bytes inside the result, with a NUL behind them */
 struct slice db_get_slice(const struct db_result *result, int row, int column);
 /* timestamptz, as microseconds since 1970 */

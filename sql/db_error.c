@@ -140,11 +140,11 @@ enum err db_connect_failed(struct db *db, PGconn *conn)
                     "%s refused the password of role \"%s\"; correct postgres.password_file or "
                     "MSERVE_POSTGRES_PASSWORD",
                     where, user);
-    if (strstr(db->message, "no pg_hba.conf entry") || strstr(db->message, "FATAL:  role \"") ||
+    if (strstr(db->message, "no pg_hba.conf entry") || strstr(db->message, "FATAL: role \"") ||
         strstr(db->message, "permission denied") || strstr(db->message, "authentication failed"))
         return fail(ERR_DENIED, "%s does not let role \"%s\" in; correct postgres.dsn: %s", where,
                     user, db->message);
-    if (strstr(db->message, "FATAL:  database \"") && strstr(db->message, "does not exist"))
+    if (strstr(db->message, "FATAL: database \"") && strstr(db->message, "does not exist"))
         return fail(ERR_SCHEMA,
                     "%s has no database \"%s\"; create it (createdb %s) or correct postgres.dsn",
                     where, PQdb(conn), PQdb(conn));

@@ -100,14 +100,14 @@ int64_t db_get_i64(const struct db_result *result, int row, int column)
     return (int64_t)be64toh(value);
 }
 
-void db_get_uuid(const struct db_result *result, int row, int column, uint8_t ret[16])
+struct uuid db_get_uuid(const struct db_result *result, int row, int column)
 {
-    const char *at = fixed(result, row, column, 16, "uuid");
+    struct uuid uuid = {{0}};
+    const char *at = fixed(result, row, column, sizeof(uuid.bytes), "uuid");
 
     if (at)
-        memcpy(ret, at, 16);
-    else
-        memset(ret, 0, 16);
+        memcpy(uuid.bytes, at, sizeof(uuid.bytes));
+    return uuid;
 }
 
 struct slice db_get_slice(const struct db_result *result, int row, int column)

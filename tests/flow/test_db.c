@@ -20,10 +20,9 @@ static const char *dsn;
 static void test_values_come_back_as_they_went(void **state)
 {
     static const int64_t numbers[] = {INT64_MIN, 0, INT64_MAX};
-    static const uint8_t uuid[16] = {1, 35, 69, 103, 137, 171, 205, 239, 254, 220, 186, 152};
+    static const struct uuid uuid = {{1, 35, 69, 103, 137, 171, 205, 239, 254, 220, 186, 152}};
     struct db *db = pg_connect();
     struct db_result result = {0};
-    uint8_t back[16];
     uint32_t bits;
 
     (void)state;
@@ -32,7 +31,7 @@ static void test_values_come_back_as_they_went(void **state)
                 "select $1::int8, $2::text, $3::bytea, $4::uuid, $5::bool, $6::int8[] = "
                 "'{-9223372036854775808,0,9223372036854775807}', $7::int4, null::int8, "
                 "b'1010000001'::varbit, timestamptz '2000-01-01 00:00:01+00', $8::json",
-                DB_PARAMS(db_i64(INT64_MIN), db_text("naïve"), db_bytea("a\0b", 3), db_uuid(uuid),
+                DB_PARAMS(db_i64(INT64_MIN), db_text("naïve"), db_bytea("a\0b", 3), db_uuid(&uuid),
                           db_bool(true), db_i64_array(numbers, 3), db_i32(-7),
                           db_json(SLICE("{ \"a\":\"\\u0000\"}"))),
                 &result),
@@ -41,8 +40,7 @@ static void test_values_come_back_as_they_went(void **state)
     assert_string_equal(db_get_slice(&result, 0, 1).data, "naïve");
     assert_int_equal(db_get_slice(&result, 0, 2).len, 3);
     assert_memory_equal(db_get_slice(&result, 0, 2).data, "a\0b", 3);
-    db_get_uuid(&result, 0, 3, back);
-    assert_memory_equal(back, uuid, 16);
+    assert_true(uuid_equal(db_get_uuid(&result, 0, 3), uuid));
     assert_true(db_get_bool(&result, 0, 4));
     assert_true(db_get_bool(&result, 0, 5));
     assert_int_equal(db_get_i32(&result, 0, 6), -7);

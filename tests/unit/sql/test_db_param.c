@@ -11,19 +11,19 @@
 
 static void test_numbers_are_big_endian_and_bytes_are_borrowed(void **state)
 {
-    static const uint8_t uuid[16] = {1, 2, 3};
+    static const struct uuid uuid = {{1, 2, 3}};
     struct buffer encoded = {0};
     struct db_wire_params wire;
 
     (void)state;
     db_params_encode(
-        DB_PARAMS(db_i64(-2), db_i32(258), db_bool(true), db_uuid(uuid), db_text("ab")), &encoded,
+        DB_PARAMS(db_i64(-2), db_i32(258), db_bool(true), db_uuid(&uuid), db_text("ab")), &encoded,
         &wire);
     assert_memory_equal(wire.values[0], "\xff\xff\xff\xff\xff\xff\xff\xfe", 8);
     assert_memory_equal(wire.values[1], "\0\0\1\2", 4);
     assert_int_equal(wire.lengths[1], 4);
     assert_memory_equal(wire.values[2], "\1", 1);
-    assert_ptr_equal(wire.values[3], uuid);
+    assert_ptr_equal(wire.values[3], uuid.bytes);
     assert_int_equal(wire.lengths[4], 2);
     assert_int_equal(wire.types[0], 20);
     buffer_release(&encoded);
