@@ -117,8 +117,9 @@ struct engine_request {
 };
 
 /*
- * ERR_AGAIN: full, come back after a step. ERR_LIMIT (not logged): prompt + tokens_max do not fit
- * context_max, or a token is outside the vocabulary: the request can never run.
+ * ERR_AGAIN: full, come back after a step. ERR_LIMIT (not logged): the request can never run: no
+ * prompt, nothing to generate, prompt + tokens_max do not fit context_max, more resumed than
+ * tokens_max, a token outside the vocabulary, or stop strings beyond their limits.
  */
 enum err engine_submit(struct engine *engine, const struct engine_request *request);
 

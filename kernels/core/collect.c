@@ -1,0 +1,196 @@
+/*
+ * collect.c: what came of a step: its time into the books and onto its sequences, its tokens onto
+ * theirs, and the end of those that end.
+ */
+#include "kernels/core/core.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+void append_text(const struct engine *engine, struct sequence *sequence, uint32_t from)
+{
+    const struct pieces *pieces = &engine->pieces;
+    const uint32_t *token = sequence_tokens(sequence);
+    const uint32_t len = sequence_tokens_len(sequence);
+    size_t total = PIECE_PAD;
+    char *at;
+
+    for (uint32_t i = from; i < len; i++)
+        total += pieces->at[token[i] + 1] - pieces->at[token[i]];
+    at = buffer_reserve(&sequence->text, total);
+    for (uint32_t i = from; i < len; i++) {
+        const char *piece = pieces->bytes + pieces->at[token[i]];
+        const uint32_t size = pieces->at[token[i] + 1] - pieces->at[token[i]];
+
+        if (size <= PIECE_PAD)
+            memcpy(at, piece, PIECE_PAD); /* a fixed size is one move; the surplus is overwritten */
+        else
+            memcpy(at, piece, size);
+        at += size;
+    }
+    sequence->text.len = (size_t)(at - sequence->text.data);
+    *at = '\0';
+}
+
+/* The last token's bytes are new; true when a stop string has ended in them. */
+static bool met_stop(const struct engine *engine, struct sequence *sequence)
+{
+    const size_t seen = sequence->text.len;
+    size_t begin, end;
+
+    append_text(engine, sequence, sequence_tokens_len(sequence) - 1);
+    if (!stops_find(sequence->stops, buffer_slice(&sequence->text), seen, &begin, &end))
+        return false;
+    sequence->text.len = sequence->flags & SEQUENCE_KEEP_STOP ? end : begin;
+    return true;
+}
+
+bool accept_token(const struct engine *engine, struct sequence *sequence, uint32_t id)
+{
+    assert(id < engine->about.vocab);
+    sequence->finish = ENGINE_STOP;
+    if (engine->pieces.ends[id] && !(sequence->flags & SEQUENCE_IGNORE_EOS))
+        return true;
+    sequence->token[sequence->len++] = id;
+    if (sequence->flags & SEQUENCE_STOPS && met_stop(engine, sequence))
+        return true;
+    sequence->finish = ENGINE_LENGTH;
+    return sequence->len > sequence->limit;
+}
+
+/* Its slot and blocks: at once, or when the rows that are still in flight are in. */
+static void give_up_slot(struct engine *engine, struct sequence *sequence)
+{
+    const uint32_t blocks = engine->slot_blocks[sequence->slot];
+
+    if (sequence->state == SEQUENCE_LEAVING)
+        engine->coming_blocks -= blocks;
+    if (sequence->flights == 0) {
+        release_slot(engine, sequence->slot);
+        return;
+    }
+    assert(__builtin_popcount(sequence->flights) == 1);
+    engine->flights[__builtin_ctz(sequence->flights)].sequence[sequence->index] = NULL;
+    engine->coming_blocks += blocks;
+}
+
+void finish_sequence(struct engine *engine, struct sequence *sequence, enum engine_finish finish)
+{
+    if (sequence->state == SEQUENCE_WAITING)
+        sequence_list_drop(&engine->waiting, sequence);
+    else
+        give_up_slot(engine, sequence);
+    engine->running -= sequence->state == SEQUENCE_RUNNING;
+    engine->evicting -= (sequence->flags & SEQUENCE_EVICTED) != 0;
+    if (!(sequence->flags & (SEQUENCE_STOPS | SEQUENCE_EMBED)))
+        append_text(engine, sequence, 0);
+    tags_drop(&engine->tags, sequence->tag);
+    sequence->finish = finish;
+    sequence->state = SEQUENCE_FINISHED;
+    sequence_list_add(&engine->finished, sequence);
+}
+
+/* Rows of a sequence that ended in the step before: only now are its slot and blocks free. */
+static void drop_rows(struct engine *engine, uint32_t slot, uint64_t share_ns)
+{
+    engine->books.overhead_ns += share_ns;
+    engine->coming_blocks -= engine->slot_blocks[slot];
+    release_slot(engine, slot);
+}
+
+static void keep_embedding(const struct engine *engine, struct sequence *sequence,
+                           const float *embedding)
+{
+    const uint32_t len = engine->about.embedding_len;
+
+    if (sequence->embedding == NULL)
+        sequence->embedding = xcalloc(len, sizeof(*embedding));
+    memcpy(sequence->embedding, embedding, len * sizeof(*embedding));
+}
+
+/* Returns the number of tokens kept. */
+static uint32_t take_sample(struct engine *engine, struct sequence *sequence,
+                            const struct step_result *result, uint32_t want)
+{
+    const uint32_t before = sequence->len;
+
+    if (result->bad[want]) {
+        finish_sequence(engine, sequence, ENGINE_NUMERIC);
+    } else if (sequence->flags & SEQUENCE_EMBED) {
+        keep_embedding(engine, sequence,
+                       result->embedding + (size_t)want * engine->about.embedding_len);
+        finish_sequence(engine, sequence, ENGINE_STOP);
+    } else if (accept_token(engine, sequence, result->token[want])) {
+        finish_sequence(engine, sequence, sequence->finish);
+    }
+    return sequence->len - before;
+}
+
+/* Evicted or cancelled, and its last rows are in. */
+static void leave(struct engine *engine, struct sequence *sequence)
+{
+    if (sequence->flags & SEQUENCE_CANCELLED) {
+        finish_sequence(engine, sequence, ENGINE_CANCELLED);
+        return;
+    }
+    engine->evicting--;
+    engine->coming_blocks -= engine->slot_blocks[sequence->slot];
+    requeue_sequence(engine, sequence);
+}
+
+static uint32_t take_in(struct engine *engine, const struct flight *flight,
+                        const struct step_result *result)
+{
+    const uint32_t landed = ~(1u << (flight - engine->flights));
+    const struct step *step = flight->step;
+    uint32_t want = 0, tokens = 0;
+
+    for (uint32_t i = 0; i < step->sequences; i++) {
+        struct sequence *sequence = flight->sequence[i];
+        const uint64_t share_ns = engine->share_ns[i];
+
+        if (sequence == NULL) {
+            drop_rows(engine, step->seq_slot[i], share_ns);
+            want += flight->wanted[i];
+            continue;
+        }
+        sequence->flights &= landed;
+        if (step->seq_ctx[i] < sequence->paid) {
+            sequence->recompute_ns += share_ns;
+            engine->books.recompute_ns += share_ns;
+        } else {
+            sequence->cost_ns += share_ns;
+            engine->books.live_ns += share_ns;
+        }
+        if (flight->wanted[i])
+            tokens += take_sample(engine, sequence, result, want++);
+        if (sequence->state == SEQUENCE_LEAVING && sequence->flights == 0)
+            leave(engine, sequence);
+    }
+    return tokens;
+}
+
+enum err collect_step(struct engine *engine, struct engine_step_info *info)
+{
+    const struct flight *flight = &engine->flights[engine->oldest];
+    const struct step *step = flight->step;
+    const struct cost_work work = {step->sequences, step->seq_rows, step->seq_ctx, flight->wanted};
+    struct step_result result = {0};
+    enum err rc = engine->ops->done(engine->device, engine->oldest, -1, &result);
+
+    if (rc) {
+        engine->broken = true;
+        return rc;
+    }
+    engine->oldest = (engine->oldest + 1) % DEVICE_STEPS;
+    engine->in_flight--;
+    engine->steps++;
+    assert(result.begin_ns >= engine->cut_ns && result.end_ns >= result.begin_ns);
+    engine->books.overhead_ns += result.begin_ns - engine->cut_ns;
+    engine->cut_ns = result.end_ns;
+    cost_split(result.part_ns, &work, &engine->scratch, engine->share_ns);
+    info->rows = step->rows;
+    info->tokens = take_in(engine, flight, &result);
+    return ERR_OK;
+}

@@ -1,0 +1,148 @@
+/* cost.c: fixed-point shares, then the largest fractions by one pass over a histogram. */
+#include "kernels/core/cost.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/buffer.h"
+
+enum { BINS = 256, BIN_SHIFT = 24 };
+
+__extension__ typedef unsigned __int128 u128;
+
+void cost_scratch_init(struct cost_scratch *scratch, uint32_t sequences_max)
+{
+    scratch->fraction = xcalloc(sequences_max, sizeof(uint32_t));
+    scratch->candidate = xcalloc(sequences_max, sizeof(uint32_t));
+}
+
+void cost_scratch_release(struct cost_scratch *scratch)
+{
+    free(scratch->fraction);
+    free(scratch->candidate);
+    *scratch = (struct cost_scratch){0};
+}
+
+void cost_parts(uint64_t total_ns, const uint32_t share_ppm[PART_COUNT],
+                uint64_t ret_part_ns[PART_COUNT])
+{
+    uint64_t rest = total_ns;
+
+    for (int part = PART_COUNT - 1; part > PART_FIXED; part--) {
+        ret_part_ns[part] = (uint64_t)((u128)total_ns * share_ppm[part] / 1000000);
+        assert(ret_part_ns[part] <= rest);
+        rest -= ret_part_ns[part];
+    }
+    ret_part_ns[PART_FIXED] = rest;
+}
+
+/* Prices of a sequence, a row, a KV token and a wanted row in 2^-shift ns, rounded down. */
+struct prices {
+    uint64_t each, row, kv, wanted;
+    unsigned shift;
+};
+
+static uint64_t price(uint64_t part_ns, unsigned shift, uint64_t takers)
+{
+    return (uint64_t)(((u128)part_ns << shift) / takers);
+}
+
+static void set_prices(struct prices *prices, const uint64_t part_ns[PART_COUNT], uint64_t total_ns,
+                       const struct cost_work *work)
+{
+    uint64_t fixed_ns = part_ns[PART_FIXED], rows = 0, kv = 0, wanted = 0;
+    unsigned room = (unsigned)__builtin_clzll(total_ns | 1) - 1;
+
+    for (uint32_t i = 0; i < work->sequences; i++) {
+        rows += work->rows[i];
+        kv += cost_kv(work->rows[i], work->ctx[i]);
+        wanted += work->wanted[i];
+    }
+    if (wanted == 0)
+        fixed_ns += part_ns[PART_HEAD];
+    prices->shift = room < 40 ? room : 40;
+    prices->each = price(fixed_ns, prices->shift, work->sequences);
+    prices->row = price(part_ns[PART_LINEAR], prices->shift, rows);
+    prices->kv = price(part_ns[PART_ATTENTION], prices->shift, kv);
+    prices->wanted = wanted == 0 ? 0 : price(part_ns[PART_HEAD], prices->shift, wanted);
+}
+
+/* The highest bin that not all of get one; *left becomes how many in it do. */
+static uint32_t find_border(const uint32_t *bins, uint32_t *left)
+{
+    uint32_t bin = BINS - 1;
+
+    while (*left >= bins[bin])
+        *left -= bins[bin--];
+    return bin;
+}
+
+/*
+ * One nanosecond each for the `left` largest fractions, left < n. A histogram of their upper eight
+ * bits says in which bin the border lies: those above it get one, and those within it are told
+ * apart by the next eight bits. At the end the remaining ones are equal: the first of them.
+ */
+static void give_to_largest(uint32_t n, uint32_t left, struct cost_scratch *scratch,
+                            uint32_t bins[BINS], uint64_t *ns)
+{
+    const uint32_t *fraction = scratch->fraction;
+    uint32_t *candidate = scratch->candidate;
+    uint32_t border = find_border(bins, &left), len = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t upper = fraction[i] >> BIN_SHIFT;
+
+        ns[i] += upper > border;
+        candidate[len] = i;
+        len += upper == border;
+    }
+    for (unsigned shift = BIN_SHIFT; shift > 0 && left > 0;) {
+        const uint32_t count = len;
+
+        shift -= 8;
+        memset(bins, 0, BINS * sizeof(*bins));
+        for (uint32_t i = 0; i < count; i++)
+            bins[fraction[candidate[i]] >> shift & (BINS - 1)]++;
+        border = find_border(bins, &left);
+        len = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            const uint32_t bits = fraction[candidate[i]] >> shift & (BINS - 1);
+
+            ns[candidate[i]] += bits > border;
+            candidate[len] = candidate[i];
+            len += bits == border;
+        }
+    }
+    for (uint32_t i = 0; i < left; i++)
+        ns[candidate[i]]++;
+}
+
+void cost_split(const uint64_t part_ns[PART_COUNT], const struct cost_work *work,
+                struct cost_scratch *scratch, uint64_t *ret_ns)
+{
+    const uint32_t n = work->sequences;
+    uint32_t bins[BINS] = {0};
+    uint64_t total_ns = 0, given_ns = 0;
+    struct prices prices;
+
+    for (int part = 0; part < PART_COUNT; part++)
+        total_ns += part_ns[part];
+    assert(n > 0 && total_ns < 1ull << 62);
+    set_prices(&prices, part_ns, total_ns, work);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t raw = prices.each + work->rows[i] * prices.row +
+                             cost_kv(work->rows[i], work->ctx[i]) * prices.kv +
+                             work->wanted[i] * prices.wanted;
+
+        ret_ns[i] = raw >> prices.shift;
+        given_ns += ret_ns[i];
+        scratch->fraction[i] = (uint32_t)(raw << (64 - prices.shift) >> 32);
+        bins[scratch->fraction[i] >> BIN_SHIFT]++;
+    }
+    /* Below one a sequence, unless prices were so low that rounding took most of them. */
+    for (; total_ns - given_ns >= n; given_ns += n)
+        for (uint32_t i = 0; i < n; i++)
+            ret_ns[i]++;
+    give_to_largest(n, (uint32_t)(total_ns - given_ns), scratch, bins, ret_ns);
+}

@@ -1,0 +1,258 @@
+/* open.c: from options to an engine: what is allowed, how much is allocated, what it is called. */
+#include "kernels/core/core.h"
+
+#include <inttypes.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/log.h"
+#include "kernels/sim/sim.h"
+
+enum { BLOCK = DEVICE_BLOCK_TOKENS, SEQUENCES_MAX = 4096, ROWS_MAX = 65536 };
+enum { WAITING_MAX = 1 << 24, CONTEXT_MAX = 1 << 24 };
+#define KV_BYTES_DEFAULT (1ull << 30)
+#define BLOCKS_MAX       (1u << 31)
+
+const struct device_ops *const device_table[] = {&sim_device, NULL};
+
+static enum err find_device(const char *name, const struct device_ops **ret)
+{
+    struct buffer known = {0};
+    enum err rc;
+
+    for (int i = 0; device_table[i] != NULL; i++) {
+        if (name != NULL && strcmp(device_table[i]->name, name) == 0) {
+            *ret = device_table[i];
+            buffer_release(&known);
+            return ERR_OK;
+        }
+        buffer_printf(&known, "%s%s", i > 0 ? ", " : "", device_table[i]->name);
+    }
+    rc = fail(ERR_SETTINGS, "there is no backend \"%s\"; this build has %s",
+              name != NULL ? name : "", known.data);
+    buffer_release(&known);
+    return rc;
+}
+
+static enum err check_options(const struct engine_options *options)
+{
+    if (options->sequences_max < 1 || options->sequences_max > SEQUENCES_MAX)
+        return fail(ERR_SETTINGS, "sequences_max is %u, allowed are 1 to %d",
+                    options->sequences_max, SEQUENCES_MAX);
+    if (options->rows_max < options->sequences_max || options->rows_max > ROWS_MAX)
+        return fail(ERR_SETTINGS, "rows_max is %u, allowed are sequences_max (%u) to %d",
+                    options->rows_max, options->sequences_max, ROWS_MAX);
+    if (options->waiting_max < 1 || options->waiting_max > WAITING_MAX)
+        return fail(ERR_SETTINGS, "waiting_max is %u, allowed are 1 to %d", options->waiting_max,
+                    WAITING_MAX);
+    if (options->context_max > CONTEXT_MAX)
+        return fail(ERR_SETTINGS, "context_max is %u, allowed are up to %d", options->context_max,
+                    CONTEXT_MAX);
+    return ERR_OK;
+}
+
+/* The KV pool asked for, or as much as all sequences could use within the default. */
+static enum err size_pool(const struct device_ops *ops, const struct model *model,
+                          const struct engine_options *options, struct device_limits *limits)
+{
+    const uint64_t each = (limits->context_max + BLOCK - 1) / BLOCK;
+    uint64_t blocks = options->kv_tokens / BLOCK;
+    struct engine_plan one;
+    enum err rc;
+
+    limits->blocks = 1;
+    rc = ops->plan(model, limits, &one);
+    if (rc)
+        return rc;
+    if (options->kv_tokens == 0) {
+        blocks = KV_BYTES_DEFAULT / (one.kv_bytes > 0 ? one.kv_bytes : 1);
+        if (blocks > limits->sequences_max * each)
+            blocks = limits->sequences_max * each;
+    }
+    if (blocks > BLOCKS_MAX)
+        return fail(ERR_SETTINGS, "kv_tokens is %" PRIu64 ", allowed are up to %" PRIu64,
+                    options->kv_tokens, (uint64_t)BLOCKS_MAX * BLOCK);
+    if (blocks < each && (options->context_max != 0 || blocks == 0))
+        return fail(ERR_SETTINGS,
+                    "the KV pool holds %" PRIu64 " tokens, less than one context of "
+                    "%u: raise kv_tokens or lower context_max",
+                    blocks * BLOCK, limits->context_max);
+    if (blocks < each)
+        limits->context_max = (uint32_t)blocks * BLOCK;
+    limits->blocks = (uint32_t)blocks;
+    return ERR_OK;
+}
+
+static enum err set_limits(const struct device_ops *ops, const struct model *model,
+                           const struct engine_options *options, struct device_limits *ret)
+{
+    const uint32_t native = SIM_CONTEXT_MAX;
+
+    *ret = (struct device_limits){
+        .rows_max = options->rows_max,
+        .sequences_max = options->sequences_max,
+        .context_max = options->context_max > 0 ? options->context_max : native,
+        .threads = options->threads,
+    };
+    return size_pool(ops, model, options, ret);
+}
+
+enum err engine_plan(const struct engine_options *options, struct engine_plan *ret)
+{
+    const struct device_ops *ops;
+    struct device_limits limits;
+    enum err rc = find_device(options->backend, &ops);
+
+    if (rc == ERR_OK)
+        rc = check_options(options);
+    if (rc == ERR_OK)
+        rc = set_limits(ops, NULL, options, &limits);
+    if (rc == ERR_OK)
+        rc = ops->plan(NULL, &limits, ret);
+    return rc;
+}
+
+void pieces_init(struct pieces *pieces, const struct tokenizer *tokenizer)
+{
+    const uint32_t vocab = tokenizer_vocab(tokenizer);
+    struct buffer bytes = {0};
+
+    pieces->at = xcalloc((size_t)vocab + 1, sizeof(*pieces->at));
+    pieces->ends = xcalloc(vocab, 1);
+    for (uint32_t id = 0; id < vocab; id++) {
+        const struct slice piece = tokenizer_piece(tokenizer, id);
+
+        pieces->at[id] = (uint32_t)bytes.len;
+        pieces->ends[id] = tokenizer_is_end(tokenizer, id);
+        buffer_add(&bytes, piece.data, piece.len);
+    }
+    pieces->at[vocab] = (uint32_t)bytes.len;
+    memset(buffer_reserve(&bytes, PIECE_PAD), 0, PIECE_PAD);
+    pieces->bytes = buffer_detach(&bytes);
+}
+
+void pieces_release(struct pieces *pieces)
+{
+    free(pieces->bytes);
+    free(pieces->at);
+    free(pieces->ends);
+    *pieces = (struct pieces){0};
+}
+
+static void describe_sim(struct engine *engine, const struct engine_options *options)
+{
+    struct engine_model *about = &engine->about;
+    char text[64];
+    int len = snprintf(text, sizeof(text), "sim eos_per_million=%u", options->sim.eos_per_million);
+
+    snprintf(about->name, sizeof(about->name), "sim");
+    SHA256((const unsigned char *)text, (size_t)len, about->digest);
+    about->vocab = SIM_VOCAB;
+    about->embedding_len = SIM_EMBEDDING_LEN;
+}
+
+/* What must be equal for two engines to give equal tokens. */
+static void set_numerics(struct engine *engine)
+{
+    struct engine_model *about = &engine->about;
+    struct buffer id = {0};
+
+    snprintf(about->numerics_text, sizeof(about->numerics_text), "%s",
+             engine->ops->numerics(engine->device));
+    buffer_add(&id, about->digest, sizeof(about->digest));
+    buffer_add_text(&id, about->numerics_text);
+    buffer_add_text(&id, " " MSERVE_VERSION);
+    SHA256((const unsigned char *)id.data, id.len, about->numerics);
+    buffer_release(&id);
+}
+
+static void allocate(struct engine *engine, const struct engine_options *options,
+                     const struct device_limits *limits)
+{
+    const uint32_t sequences = options->sequences_max;
+
+    engine->sequences_max = sequences;
+    engine->waiting_max = options->waiting_max;
+    engine->rows_max = options->rows_max;
+    tags_init(&engine->tags, 2 * sequences + options->waiting_max);
+    engine->run = xcalloc(sequences, sizeof(struct sequence *));
+    engine->prefills = xcalloc(sequences, sizeof(struct sequence *));
+    engine->free_slots = xcalloc(sequences, sizeof(uint32_t));
+    engine->slot_blocks = xcalloc(sequences, sizeof(uint32_t));
+    engine->share_ns = xcalloc(sequences, sizeof(uint64_t));
+    for (uint32_t i = 0; i < sequences; i++)
+        engine->free_slots[engine->free_slots_len++] = sequences - 1 - i;
+    for (int i = 0; i < DEVICE_STEPS; i++) {
+        engine->flights[i].sequence = xcalloc(sequences, sizeof(struct sequence *));
+        engine->flights[i].wanted = xcalloc(sequences, 1);
+    }
+    kv_init(&engine->kv, limits->blocks);
+    cost_scratch_init(&engine->scratch, sequences);
+}
+
+enum err core_open(const struct engine_options *options, const struct device_ops *ops,
+                   struct engine **ret)
+{
+    struct engine *engine = xcalloc(1, sizeof(*engine));
+    struct device_limits limits;
+    enum err rc;
+
+    engine->ops = ops;
+    engine->began_ns = ops->clock_ns(NULL);
+    rc = check_options(options);
+    if (rc)
+        goto done;
+    rc = set_limits(ops, engine->model, options, &limits);
+    if (rc)
+        goto done;
+    rc = ops->open(engine->model, options, &limits, &engine->device);
+    if (rc)
+        goto done;
+    engine->slots = ops->slots(engine->device);
+    engine->tokenizer = tokenizer_new_bytes();
+    describe_sim(engine, options);
+    engine->about.context_max = limits.context_max;
+    set_numerics(engine);
+    pieces_init(&engine->pieces, engine->tokenizer);
+    allocate(engine, options, &limits);
+    engine->cut_ns = ops->clock_ns(engine->device);
+    engine->books.overhead_ns = engine->cut_ns - engine->began_ns;
+    *ret = engine;
+    engine = NULL;
+done:
+    engine_close(engine);
+    return rc;
+}
+
+enum err engine_open(const struct engine_options *options, struct engine **ret)
+{
+    const struct device_ops *ops;
+    enum err rc = find_device(options->backend, &ops);
+
+    return rc ? rc : core_open(options, ops, ret);
+}
+
+void engine_close(struct engine *engine)
+{
+    if (engine == NULL)
+        return;
+    engine->ops->close(engine->device);
+    tokenizer_free(engine->tokenizer);
+    pieces_release(&engine->pieces);
+    sequence_pool_release(&engine->pool);
+    tags_release(&engine->tags);
+    kv_release(&engine->kv);
+    cost_scratch_release(&engine->scratch);
+    for (int i = 0; i < DEVICE_STEPS; i++) {
+        free(engine->flights[i].sequence);
+        free(engine->flights[i].wanted);
+    }
+    free(engine->run);
+    free(engine->prefills);
+    free(engine->free_slots);
+    free(engine->slot_blocks);
+    free(engine->share_ns);
+    free(engine);
+}

@@ -1,0 +1,226 @@
+/*
+ * plan.c: what the next step works on. First a row for every sequence that decodes, then, within
+ * the token budget, chunks of what is still to be read, oldest first, then new sequences.
+ *
+ * KV BLOCKS are a hard limit. Who finds none has the youngest sequence evicted: it gives up its
+ * blocks, waits, and reads its ids again later. The oldest is never evicted for another, and the
+ * pool holds at least one whole context, so it always gets on: no deadlock.
+ */
+#include "kernels/core/core.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { BLOCK = DEVICE_BLOCK_TOKENS };
+
+void release_slot(struct engine *engine, uint32_t slot)
+{
+    kv_give_back(&engine->kv, engine->slots->blocks + (size_t)slot * engine->slots->blocks_stride,
+                 engine->slot_blocks[slot]);
+    engine->slot_blocks[slot] = 0;
+    engine->free_slots[engine->free_slots_len++] = slot;
+}
+
+void requeue_sequence(struct engine *engine, struct sequence *sequence)
+{
+    assert(sequence->flights == 0);
+    release_slot(engine, sequence->slot);
+    if (sequence->paid < sequence->computed)
+        sequence->paid = sequence->computed;
+    sequence->computed = 0;
+    sequence->room = 0;
+    sequence->flags &= ~(uint32_t)SEQUENCE_EVICTED;
+    sequence->state = SEQUENCE_WAITING;
+    sequence_list_insert(&engine->waiting, sequence);
+}
+
+/* Takes blocks until `positions` fit or none is free. */
+static void grow_table(struct engine *engine, struct sequence *sequence, uint32_t positions)
+{
+    uint32_t *table = engine->slots->blocks + (size_t)sequence->slot * engine->slots->blocks_stride;
+    uint32_t *len = &engine->slot_blocks[sequence->slot];
+
+    while (sequence->room < positions && kv_take(&engine->kv, &table[*len])) {
+        ++*len;
+        sequence->room += BLOCK;
+    }
+    sequence_reserve(sequence, sequence->room + 2); /* and for the id sampled after the last */
+}
+
+static void evict(struct engine *engine, struct sequence *sequence)
+{
+    engine->running--;
+    engine->evicted = true;
+    if (sequence->flights == 0) {
+        requeue_sequence(engine, sequence);
+        return;
+    }
+    sequence->state = SEQUENCE_LEAVING;
+    sequence->flags |= SEQUENCE_EVICTED;
+    engine->evicting++;
+    engine->coming_blocks += engine->slot_blocks[sequence->slot];
+}
+
+/*
+ * The youngest that holds blocks; `sequence` itself when none is younger. NULL when one is that has
+ * planned its last row: its blocks come without being asked for.
+ */
+static struct sequence *find_victim(const struct engine *engine, struct sequence *sequence)
+{
+    for (uint32_t i = engine->run_len; i > 0; i--) {
+        struct sequence *other = engine->run[i - 1];
+
+        if (other == sequence)
+            break;
+        if (other->state == SEQUENCE_RUNNING && other->computed > 0)
+            return other->computed < other->limit ? other : NULL;
+    }
+    return sequence;
+}
+
+/*
+ * Room for at least one more position, evicting where it must be. False: not in this step; enough
+ * blocks are on their way, or it was itself the one to go.
+ */
+static bool find_room(struct engine *engine, struct sequence *sequence, uint32_t *starved)
+{
+    grow_table(engine, sequence, sequence->computed + 1);
+    while (sequence->room == sequence->computed && engine->coming_blocks <= *starved) {
+        struct sequence *victim = find_victim(engine, sequence);
+
+        if (victim == NULL)
+            break;
+        evict(engine, victim);
+        if (victim == sequence)
+            return false;
+        grow_table(engine, sequence, sequence->computed + 1);
+    }
+    *starved += sequence->room == sequence->computed;
+    return sequence->room > sequence->computed;
+}
+
+/* Adds an entry for `rows` rows; the caller writes their tokens. */
+static inline void add_rows(struct engine *engine, struct flight *flight, struct sequence *sequence,
+                            uint32_t rows)
+{
+    struct step *step = flight->step;
+    const uint32_t index = step->sequences++;
+    const bool wanted = sequence->computed + rows == sequence->goal;
+
+    flight->sequence[index] = sequence;
+    flight->wanted[index] = wanted;
+    step->seq_slot[index] = sequence->slot;
+    step->seq_row[index] = step->rows;
+    step->seq_rows[index] = rows;
+    step->seq_ctx[index] = sequence->computed;
+    step->rows += rows;
+    sequence->computed += rows;
+    sequence->index = index;
+    sequence->flights |= 1u << (flight - engine->flights);
+    if (wanted) {
+        step->want_row[step->wanted] = step->rows - 1;
+        step->want_seq[step->wanted++] = index;
+        sequence->goal += sequence->goal < sequence->limit;
+    }
+}
+
+/* All that decode; drops those that no longer run from the list and collects those that read. */
+static uint32_t plan_decodes(struct engine *engine, struct flight *flight, uint32_t *starved)
+{
+    uint32_t kept = 0, prefills = 0;
+
+    for (uint32_t i = 0; i < engine->run_len; i++) {
+        struct sequence *sequence = engine->run[i];
+
+        if (sequence->state != SEQUENCE_RUNNING)
+            continue;
+        engine->run[kept++] = sequence;
+        if (sequence->computed < sequence->admitted) {
+            engine->prefills[prefills++] = sequence;
+            continue;
+        }
+        if (sequence->computed == sequence->goal)
+            continue;
+        if (sequence->computed == sequence->room && !find_room(engine, sequence, starved))
+            continue;
+        flight->step->token[flight->step->rows] = -1;
+        add_rows(engine, flight, sequence, 1);
+    }
+    engine->run_len = kept;
+    return prefills;
+}
+
+/* As much of its ids as budget and blocks allow; rows read before and new ones never together. */
+static void plan_chunk(struct engine *engine, struct flight *flight, struct sequence *sequence,
+                       uint32_t *starved)
+{
+    struct step *step = flight->step;
+    const uint32_t at = sequence->computed, budget = engine->rows_max - step->rows;
+    uint32_t rows = sequence->goal - at;
+
+    if (rows > budget)
+        rows = budget;
+    if (at < sequence->paid && rows > sequence->paid - at)
+        rows = sequence->paid - at;
+    grow_table(engine, sequence, at + rows);
+    if (sequence->room == at && !find_room(engine, sequence, starved))
+        return;
+    if (rows > sequence->room - at)
+        rows = sequence->room - at;
+    memcpy(step->token + step->rows, sequence->token + at, rows * sizeof(*step->token));
+    add_rows(engine, flight, sequence, rows);
+}
+
+/* Room for what it has to read and a block for each that runs already, so that few are evicted. */
+static bool may_admit(const struct engine *engine, const struct sequence *sequence)
+{
+    const uint32_t rows = sequence->len < sequence->limit ? sequence->len + 1 : sequence->limit;
+
+    return engine->free_slots_len > 0 && engine->evicting == 0 && !engine->evicted &&
+           engine->kv.free_len >= (rows + BLOCK - 1) / BLOCK + engine->running;
+}
+
+static void admit(struct engine *engine, struct sequence *sequence)
+{
+    const uint32_t slot = engine->free_slots[--engine->free_slots_len];
+
+    engine->slots->sampling[slot] = sequence->sampling;
+    engine->slots->pool[slot] = (sequence->flags & SEQUENCE_EMBED) != 0;
+    sequence->slot = slot;
+    sequence->state = SEQUENCE_RUNNING;
+    sequence->goal = sequence->admitted = sequence->len;
+    engine->run[engine->run_len++] = sequence;
+    engine->running++;
+}
+
+bool plan_step(struct engine *engine)
+{
+    const unsigned slot = (engine->oldest + engine->in_flight) % DEVICE_STEPS;
+    struct flight *flight = &engine->flights[slot];
+    uint32_t starved = 0, prefills;
+    struct step *step;
+
+    assert(engine->in_flight < DEVICE_STEPS);
+    if (engine->run_len == 0 && engine->waiting.len == 0)
+        return false;
+    engine->evicted = false;
+    step = flight->step = engine->ops->begin(engine->device, slot);
+    step->sequences = step->rows = step->wanted = 0;
+    prefills = plan_decodes(engine, flight, &starved);
+    for (uint32_t i = 0; i < prefills && step->rows < engine->rows_max; i++)
+        if (engine->prefills[i]->state == SEQUENCE_RUNNING)
+            plan_chunk(engine, flight, engine->prefills[i], &starved);
+    while (engine->waiting.len > 0 && step->rows < engine->rows_max &&
+           may_admit(engine, engine->waiting.first)) {
+        struct sequence *sequence = sequence_list_pop(&engine->waiting);
+
+        admit(engine, sequence);
+        plan_chunk(engine, flight, sequence, &starved);
+    }
+    if (step->rows == 0)
+        return false;
+    engine->ops->forward(engine->device, slot);
+    engine->ops->sample(engine->device, slot);
+    engine->in_flight++;
+    return true;
+}

@@ -1,0 +1,112 @@
+/*
+ * sequence.h: one request inside the engine, from submit to the end of its event, and the pool that
+ * its memory comes from and goes back to.
+ *
+ * ONE COUNTER `computed` counts the positions whose rows were planned, `goal` those that may be: the
+ * ids that are known and the one being sampled. A sequence wants steps while computed < goal,
+ * whether it is reading a prompt in chunks, decoding, or reading again after an eviction or a
+ * checkpoint. Rows below `paid` were read before: their time is `recompute`.
+ */
+#ifndef MSERVE_KERNELS_CORE_SEQUENCE_H
+#define MSERVE_KERNELS_CORE_SEQUENCE_H
+
+#include "config/buffer.h"
+#include "kernels/core/stops.h"
+#include "kernels/engine.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum sequence_state {
+    SEQUENCE_FREE,     /* in the pool */
+    SEQUENCE_WAITING,  /* in engine->waiting, no slot */
+    SEQUENCE_RUNNING,  /* in engine->run, has a slot */
+    SEQUENCE_LEAVING,  /* evicted or cancelled with rows in flight: leaves when they are in */
+    SEQUENCE_FINISHED, /* in engine->finished, or delivered until the next step */
+};
+
+enum {
+    SEQUENCE_STOPS = 1,      /* its text grows with each token, for stop strings */
+    SEQUENCE_EMBED = 2,      /* wants an embedding, not tokens */
+    SEQUENCE_IGNORE_EOS = 4, /* an end token is a token like any other */
+    SEQUENCE_KEEP_STOP = 8,  /* the stop string stays in the text */
+    SEQUENCE_CANCELLED = 16, /* leaves for good */
+    SEQUENCE_EVICTED = 32,   /* leaves to wait again */
+};
+
+struct sequence {
+    /* What every step reads and writes: 64 bytes, one cache line. */
+    uint32_t *token;   /* ids: prompt, then generated */
+    uint64_t cost_ns;  /* charged so far */
+    uint32_t len;      /* ids known */
+    uint32_t computed; /* rows planned */
+    uint32_t goal;     /* rows that may be planned */
+    uint32_t limit;    /* rows it will ever want: the last id's row is of no use */
+    uint32_t admitted; /* ids known when it got its slot: rows from here on are "last sampled" */
+    uint32_t paid;     /* rows that were read before */
+    uint32_t room;     /* positions that its KV blocks hold */
+    uint32_t slot;
+    uint32_t flights; /* bit i: step slot i has rows of it, not collected yet */
+    uint32_t index;   /* in the step planned last that has */
+    uint32_t flags;
+    enum sequence_state state;
+
+    uint64_t tag;
+    uint64_t order;        /* of submission */
+    uint64_t recompute_ns; /* of its own rows, in no cost */
+    struct sequence *next; /* in the list of its state */
+    struct sequence *prev;
+    uint32_t cap; /* of token */
+    uint32_t prompt_len;
+    uint32_t tokens_max;
+    uint32_t walked_len; /* ids at the last checkpoint walk */
+    enum engine_finish finish;
+    struct engine_sampling sampling;
+    struct stops *stops;
+    struct buffer text;
+    float *embedding;
+} __attribute__((aligned(64)));
+
+/* All sequences ever made, in blocks that never move; those out of use are made new first. */
+struct sequence_pool {
+    struct sequence **blocks;
+    uint32_t len; /* sequences made */
+    struct sequence *free;
+};
+
+void sequence_pool_release(struct sequence_pool *pool);
+
+/* A zeroed sequence, but for the memory that it kept from an earlier use. */
+struct sequence *sequence_new(struct sequence_pool *pool);
+void sequence_free(struct sequence_pool *pool, struct sequence *sequence);
+
+/* The i-th ever made, i < pool->len. */
+struct sequence *sequence_at(const struct sequence_pool *pool, uint32_t i);
+
+/* Makes room for `cap` ids. */
+void sequence_reserve(struct sequence *sequence, uint32_t cap);
+
+static inline uint32_t sequence_tokens_len(const struct sequence *sequence)
+{
+    return sequence->len - sequence->prompt_len;
+}
+
+static inline const uint32_t *sequence_tokens(const struct sequence *sequence)
+{
+    return sequence->token + sequence->prompt_len;
+}
+
+/* A first-in-first-out list through `next` and `prev`. */
+struct sequence_list {
+    struct sequence *first;
+    struct sequence *last;
+    uint32_t len;
+};
+
+void sequence_list_add(struct sequence_list *list, struct sequence *sequence);
+/* Puts it where its order of submission belongs; meant for places near the front. */
+void sequence_list_insert(struct sequence_list *list, struct sequence *sequence);
+struct sequence *sequence_list_pop(struct sequence_list *list); /* NULL when empty */
+void sequence_list_drop(struct sequence_list *list, struct sequence *sequence);
+
+#endif

@@ -1,0 +1,352 @@
+/* sim.c: all work is done when it is enqueued; done() only waits for the clock on the wall. */
+#include "kernels/sim/sim.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "config/log.h"
+
+enum { BLOCK = DEVICE_BLOCK_TOKENS };
+
+/* Odd numbers with about as many ones as zeros. */
+#define MIX_A 0x9e6c63d0876a3f15ull
+#define MIX_B 0xc2b2ae3d27d4eb4full
+#define MIX_C 0xd6e8feb86659fd93ull
+#define START 0x6a09e667f3bcc908ull /* what stands before position 0 */
+
+/* What text is made of, by six bits of the hash: blanks as often as in prose. */
+static const char alphabet[65] = "aabbccdddeeeeeefghhhiiijklllmnnnnooopqrrrssstttuuvwxyz         .";
+
+struct sim_step {
+    struct step step;
+    uint64_t *row_hash; /* [R] */
+    uint32_t *token;    /* [W] */
+    uint8_t *bad;       /* [W], always 0 */
+    float *embedding;   /* [W][SIM_EMBEDDING_LEN] */
+    uint64_t begin_ns;
+    uint64_t part_ns[PART_COUNT];
+    uint64_t due_ns; /* on the wall */
+};
+
+struct sim {
+    struct device device;
+    struct sim_options options;
+    struct slots slots;
+    struct sim_step steps[DEVICE_STEPS];
+    uint64_t *kv;         /* [blocks][BLOCK] hash of a position and all before it */
+    uint32_t *last;       /* [slot] token sampled last */
+    uint64_t *pool;       /* [slot] sum of hashes */
+    uint64_t clock_ns;    /* end of the step enqueued last */
+    uint64_t wall_due_ns; /* when that is on the wall */
+};
+
+static struct sim *sim_of(struct device *device)
+{
+    return (struct sim *)(void *)device;
+}
+
+static uint64_t wall_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void sleep_until(uint64_t wall)
+{
+    const struct timespec until = {(time_t)(wall / 1000000000u), (long)(wall % 1000000000u)};
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+        ;
+}
+
+/* The next `ns` of the device take so long on the wall; returns when they are over. */
+static uint64_t pace(struct sim *sim, uint64_t ns)
+{
+    uint64_t now;
+
+    if (sim->options.pace <= 0)
+        return 0;
+    now = wall_ns();
+    if (sim->wall_due_ns < now)
+        sim->wall_due_ns = now;
+    sim->wall_due_ns += (uint64_t)((double)ns * sim->options.pace);
+    return sim->wall_due_ns;
+}
+
+static enum err check(const struct sim_options *options)
+{
+    const uint64_t second = 1000000000u;
+
+    if (options->load_ns > 86400 * second || options->fixed_ns > 3600 * second ||
+        options->row_ns > second || options->kv_ns > second || options->head_ns > second)
+        return fail(ERR_SETTINGS, "sim: load_ns is at most a day, fixed_ns an hour, and row_ns, "
+                                  "kv_ns and head_ns a second");
+    if (!(options->pace >= 0 && options->pace <= 1000))
+        return fail(ERR_SETTINGS, "sim: pace is from 0 to 1000");
+    if (options->eos_per_million > 1000000)
+        return fail(ERR_SETTINGS, "sim: eos_per_million is at most 1000000");
+    return ERR_OK;
+}
+
+static enum err sim_plan(const struct model *model, const struct device_limits *limits,
+                         struct engine_plan *ret)
+{
+    const uint64_t per_step = (uint64_t)limits->rows_max * (sizeof(uint64_t) + sizeof(int32_t)) +
+                              (uint64_t)limits->sequences_max *
+                                  (7 * sizeof(uint32_t) + 1 + SIM_EMBEDDING_LEN * sizeof(float));
+
+    (void)model;
+    ret->weight_bytes = 0;
+    ret->kv_bytes = (uint64_t)limits->blocks * BLOCK * sizeof(uint64_t);
+    ret->activation_bytes = DEVICE_STEPS * per_step;
+    ret->kv_tokens = (uint64_t)limits->blocks * BLOCK;
+    ret->context_max = limits->context_max;
+    return ERR_OK;
+}
+
+static void new_step(struct sim_step *step, const struct device_limits *limits)
+{
+    const uint32_t sequences = limits->sequences_max;
+
+    step->step.seq_slot = xcalloc(sequences, sizeof(uint32_t));
+    step->step.seq_row = xcalloc(sequences, sizeof(uint32_t));
+    step->step.seq_rows = xcalloc(sequences, sizeof(uint32_t));
+    step->step.seq_ctx = xcalloc(sequences, sizeof(uint32_t));
+    step->step.token = xcalloc(limits->rows_max, sizeof(int32_t));
+    step->step.want_row = xcalloc(sequences, sizeof(uint32_t));
+    step->step.want_seq = xcalloc(sequences, sizeof(uint32_t));
+    step->row_hash = xcalloc(limits->rows_max, sizeof(uint64_t));
+    step->token = xcalloc(sequences, sizeof(uint32_t));
+    step->bad = xcalloc(sequences, 1);
+    step->embedding = xcalloc(sequences, SIM_EMBEDDING_LEN * sizeof(float));
+}
+
+static void free_step(struct sim_step *step)
+{
+    free(step->step.seq_slot);
+    free(step->step.seq_row);
+    free(step->step.seq_rows);
+    free(step->step.seq_ctx);
+    free(step->step.token);
+    free(step->step.want_row);
+    free(step->step.want_seq);
+    free(step->row_hash);
+    free(step->token);
+    free(step->bad);
+    free(step->embedding);
+}
+
+static enum err sim_open(const struct model *model, const struct engine_options *options,
+                         const struct device_limits *limits, struct device **ret)
+{
+    const uint32_t sequences = limits->sequences_max;
+    enum err rc = check(&options->sim);
+    struct sim *sim;
+
+    (void)model;
+    if (rc)
+        return rc;
+    sim = xcalloc(1, sizeof(*sim));
+    sim->device.ops = &sim_device;
+    sim->options = options->sim;
+    sim->slots.blocks_stride = (limits->context_max + BLOCK - 1) / BLOCK;
+    sim->slots.sampling = xcalloc(sequences, sizeof(*sim->slots.sampling));
+    sim->slots.pool = xcalloc(sequences, 1);
+    sim->slots.blocks = xcalloc(sequences, sim->slots.blocks_stride * sizeof(uint32_t));
+    sim->kv = xcalloc(limits->blocks, BLOCK * sizeof(uint64_t));
+    sim->last = xcalloc(sequences, sizeof(uint32_t));
+    sim->pool = xcalloc(sequences, sizeof(uint64_t));
+    for (int i = 0; i < DEVICE_STEPS; i++)
+        new_step(&sim->steps[i], limits);
+    sim->clock_ns = options->sim.load_ns;
+    if (sim->options.pace > 0)
+        sleep_until(pace(sim, options->sim.load_ns));
+    *ret = &sim->device;
+    return ERR_OK;
+}
+
+static void sim_close(struct device *device)
+{
+    struct sim *sim = sim_of(device);
+
+    if (sim == NULL)
+        return;
+    for (int i = 0; i < DEVICE_STEPS; i++)
+        free_step(&sim->steps[i]);
+    free(sim->slots.sampling);
+    free(sim->slots.pool);
+    free(sim->slots.blocks);
+    free(sim->kv);
+    free(sim->last);
+    free(sim->pool);
+    free(sim);
+}
+
+static struct slots *sim_slots(struct device *device)
+{
+    return &sim_of(device)->slots;
+}
+
+static struct step *sim_begin(struct device *device, unsigned slot)
+{
+    return &sim_of(device)->steps[slot].step;
+}
+
+static inline uint64_t chain(uint64_t before, uint32_t token, uint32_t position)
+{
+    const uint64_t mixed = ((before ^ token) + position) * MIX_A;
+
+    return mixed ^ (mixed >> 32);
+}
+
+/* Rows of one sequence, block by block. Returns the KV tokens that its attention touches. */
+static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t seq)
+{
+    const uint32_t slot = step->step.seq_slot[seq], rows = step->step.seq_rows[seq];
+    const uint32_t ctx = step->step.seq_ctx[seq];
+    const uint32_t *blocks = sim->slots.blocks + (size_t)slot * sim->slots.blocks_stride;
+    const int32_t *token = step->step.token + step->step.seq_row[seq];
+    uint64_t *row_hash = step->row_hash + step->step.seq_row[seq];
+    uint64_t hash = START, sum = 0;
+
+    if (ctx > 0)
+        hash = sim->kv[(size_t)blocks[(ctx - 1) / BLOCK] * BLOCK + (ctx - 1) % BLOCK];
+    for (uint32_t row = 0; row < rows;) {
+        const uint32_t at = (ctx + row) % BLOCK;
+        const uint32_t end = rows - row < BLOCK - at ? rows : row + BLOCK - at;
+        uint64_t *kv = sim->kv + (size_t)blocks[(ctx + row) / BLOCK] * BLOCK + at;
+
+        for (; row < end; row++) {
+            const int32_t id = token[row];
+
+            hash = chain(hash, id >= 0 ? (uint32_t)id : sim->last[slot], ctx + row);
+            row_hash[row] = *kv++ = hash;
+            sum += hash;
+        }
+    }
+    if (sim->slots.pool[slot])
+        sim->pool[slot] = (ctx == 0 ? 0 : sim->pool[slot]) + sum;
+    return (uint64_t)rows * ctx + (uint64_t)rows * (rows + 1) / 2;
+}
+
+static void sim_forward(struct device *device, unsigned slot)
+{
+    struct sim *sim = sim_of(device);
+    struct sim_step *step = &sim->steps[slot];
+    uint64_t kv = 0;
+
+    for (uint32_t seq = 0; seq < step->step.sequences; seq++)
+        kv += run_sequence(sim, step, seq);
+    step->part_ns[PART_FIXED] = sim->options.fixed_ns;
+    step->part_ns[PART_LINEAR] = step->step.rows * sim->options.row_ns;
+    step->part_ns[PART_ATTENTION] = kv * sim->options.kv_ns / 1024;
+}
+
+static void embed(const struct sim *sim, uint32_t slot, float *embedding)
+{
+    double norm = 0;
+
+    for (uint32_t i = 0; i < SIM_EMBEDDING_LEN; i++) {
+        const uint64_t mixed = chain(sim->pool[slot], i, 0) * MIX_B;
+
+        embedding[i] = (float)(mixed >> 40) / (float)(1 << 23) - 1.0f;
+        norm += (double)embedding[i] * (double)embedding[i];
+    }
+    for (uint32_t i = 0; i < SIM_EMBEDDING_LEN; i++)
+        embedding[i] = (float)(embedding[i] / sqrt(norm));
+}
+
+static inline uint32_t draw(const struct sim *sim, uint64_t hash, uint32_t slot, uint32_t position)
+{
+    const struct engine_sampling *sampling = &sim->slots.sampling[slot];
+    uint64_t mixed = hash;
+
+    if (sampling->temperature > 0)
+        mixed ^= sampling->seed * MIX_B + ((uint64_t)sampling->choice << 32) + position;
+    mixed *= MIX_C;
+    mixed ^= mixed >> 29;
+    mixed *= MIX_B;
+    if ((mixed >> 32) * 1000000 >> 32 < sim->options.eos_per_million)
+        return SIM_END;
+    return (uint8_t)alphabet[mixed >> 20 & 63];
+}
+
+static void sim_sample(struct device *device, unsigned slot)
+{
+    struct sim *sim = sim_of(device);
+    struct sim_step *step = &sim->steps[slot];
+    const struct step *plan = &step->step;
+
+    for (uint32_t want = 0; want < plan->wanted; want++) {
+        const uint32_t row = plan->want_row[want], seq = plan->want_seq[want];
+        const uint32_t position = plan->seq_ctx[seq] + row - plan->seq_row[seq] + 1;
+        const uint32_t at = plan->seq_slot[seq];
+
+        if (sim->slots.pool[at]) {
+            step->token[want] = 0;
+            embed(sim, at, step->embedding + (size_t)want * SIM_EMBEDDING_LEN);
+        } else {
+            step->token[want] = sim->last[at] = draw(sim, step->row_hash[row], at, position);
+        }
+    }
+    step->part_ns[PART_HEAD] = plan->wanted * sim->options.head_ns;
+    step->begin_ns = sim->clock_ns;
+    for (int part = 0; part < PART_COUNT; part++)
+        sim->clock_ns += step->part_ns[part];
+    step->due_ns = pace(sim, sim->clock_ns - step->begin_ns);
+}
+
+static enum err sim_done(struct device *device, unsigned slot, int timeout_ms,
+                         struct step_result *ret)
+{
+    struct sim *sim = sim_of(device);
+    const struct sim_step *step = &sim->steps[slot];
+
+    if (sim->options.pace > 0) {
+        const uint64_t now = wall_ns(), patience_ns = (uint64_t)timeout_ms * 1000000u;
+
+        if (now < step->due_ns && timeout_ms >= 0 && step->due_ns - now > patience_ns) {
+            sleep_until(now + patience_ns);
+            return ERR_AGAIN;
+        }
+        if (now < step->due_ns)
+            sleep_until(step->due_ns);
+    }
+    ret->token = step->token;
+    ret->embedding = step->embedding;
+    ret->bad = step->bad;
+    ret->begin_ns = ret->end_ns = step->begin_ns;
+    for (int part = 0; part < PART_COUNT; part++)
+        ret->end_ns += ret->part_ns[part] = step->part_ns[part];
+    return ERR_OK;
+}
+
+static uint64_t sim_clock_ns(const struct device *device)
+{
+    return device == NULL ? 0 : ((const struct sim *)(const void *)device)->clock_ns;
+}
+
+static const char *sim_numerics(const struct device *device)
+{
+    (void)device;
+    return "sim/hash/1";
+}
+
+const struct device_ops sim_device = {
+    .name = "sim",
+    .plan = sim_plan,
+    .open = sim_open,
+    .close = sim_close,
+    .slots = sim_slots,
+    .begin = sim_begin,
+    .forward = sim_forward,
+    .sample = sim_sample,
+    .done = sim_done,
+    .clock_ns = sim_clock_ns,
+    .numerics = sim_numerics,
+};
