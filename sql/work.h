@@ -1,0 +1,76 @@
+/*
+ * work.h: what there is to do in the partitions that a worker holds, read from the chunk index.
+ *
+ * The index is read by job, not by position in the log, so that a small job behind a very long one
+ * is seen at once. Only sealed jobs that have not ended are seen.
+ */
+#ifndef MSERVE_SQL_WORK_H
+#define MSERVE_SQL_WORK_H
+
+#include "config/uuid.h"
+#include "sql/db.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum work_wish {
+    WORK_RUN,
+    WORK_CANCEL, /* write `cancelled` rows on what has no row yet, from the index alone */
+    WORK_EXPIRE, /* likewise `expired` */
+};
+
+enum { WORK_MAP_BYTES = 128 };
+
+/* Strings lie in the caller's arena. */
+struct work_chunk {
+    struct uuid job;
+    int32_t chunk;
+    int32_t part;
+    int64_t first_line;
+    uint32_t lines;
+    uint32_t done_count;
+    uint8_t
+        done_map[WORK_MAP_BYTES]; /* bit i is 0x80 >> (i % 8) of byte i / 8, as PostgreSQL has it */
+    int64_t first_offset;
+    int64_t last_offset;
+    int64_t bytes;
+    int64_t work; /* tokens, estimated, of the whole chunk */
+    const char *tenant;
+    const char *endpoint;
+    int32_t priority;
+    int64_t created_us; /* of the job */
+    enum work_wish wish;
+    struct slice custom_ids; /* only beside a wish: each ended by a zero byte, zstd-compressed */
+};
+
+/* A chunk that the caller has under way, and does not want to be told of. */
+struct work_in_hand {
+    struct uuid job;
+    int32_t chunk;
+};
+
+struct work_query {
+    const char *topic;
+    const int32_t *parts; /* of the topic, held */
+    size_t parts_count;
+    const struct work_in_hand *in_hand;
+    size_t in_hand_count;
+    uint32_t chunks_per_job;  /* in each partition; 0: 4 */
+    uint32_t jobs_per_tenant; /* by priority, then age; 0: 64 */
+};
+
+/* *ret lies in the arena; by tenant, priority (highest first), job, chunk. */
+enum err work_open(struct db *db, const struct work_query *query, struct arena *arena,
+                   struct work_chunk **ret, size_t *ret_count);
+
+/*
+ * What the users wish of these jobs: wishes[i] for jobs[i]; a job that has ended or is not there is
+ * WORK_CANCEL. One query, each second.
+ */
+enum err work_wishes(struct db *db, const struct uuid *jobs, size_t count, enum work_wish *ret);
+
+/* The custom_ids of a chunk (see above), for one whose wish came while it was under way. */
+enum err work_custom_ids(struct db *db, const struct uuid *job, int32_t chunk, struct arena *arena,
+                         struct slice *ret);
+
+#endif
