@@ -5,7 +5,8 @@
  * the next stand only blanks, commas and colons, so the start is found by passing over these. With
  * the raw bytes of each string in hand, strings are decoded here and not taken from yajl, which
  * lets lone surrogates through. UTF-8 is checked once over the whole text for the same reason:
- * yajl accepts overlong forms.
+ * yajl accepts overlong forms. And what it takes for blanks beyond the standard (vertical tab, form
+ * feed) is found where the blanks are passed over.
  */
 #include "config/json.h"
 #include "config/utf8.h"
@@ -71,6 +72,8 @@ static int refuse(struct parse *parse, enum json_fault fault, size_t offset, con
     return 0;
 }
 
+static const char no_blank[] = "between values only space, tab and line ends may stand";
+
 /* The raw bytes of the token that yajl reports now, `last` moved behind it. */
 static struct slice token(struct parse *parse)
 {
@@ -81,6 +84,8 @@ static struct slice token(struct parse *parse)
     while (start < end && (data[start] == ' ' || data[start] == '\n' || data[start] == '\r' ||
                            data[start] == '\t' || data[start] == ',' || data[start] == ':'))
         start++;
+    if (start < end && (data[start] == '\v' || data[start] == '\f'))
+        refuse(parse, JSON_SYNTAX, start, "not valid JSON: %s", no_blank);
     parse->last = end;
     return (struct slice){data + start, end - start};
 }
@@ -96,6 +101,8 @@ static struct json *add_node(struct parse *parse, enum json_type type, struct sl
     struct level *level = &parse->levels[parse->depth];
     struct json *node;
 
+    if (parse->failed)
+        return NULL;
     if (parse->nodes_left == 0) {
         refuse(parse, JSON_NODES, offset_of(parse, raw.data), "the text has too many values");
         return NULL;
@@ -314,10 +321,12 @@ static int on_string_cb(void *data, const unsigned char *string, size_t len)
 static int on_key_cb(void *data, const unsigned char *key, size_t len)
 {
     struct parse *parse = data;
+    struct slice raw;
 
     (void)key;
     (void)len;
-    return decode_string(parse, token(parse), &parse->key);
+    raw = token(parse);
+    return !parse->failed && decode_string(parse, raw, &parse->key);
 }
 
 static int open_level(struct parse *parse, enum json_type type)
@@ -353,7 +362,9 @@ static int on_object_end_cb(void *data)
 {
     struct parse *parse = data;
 
-    return check_keys(parse, close_level(parse));
+    const struct json *object = close_level(parse);
+
+    return !parse->failed && check_keys(parse, object);
 }
 
 static int on_array_cb(void *data)
@@ -363,8 +374,10 @@ static int on_array_cb(void *data)
 
 static int on_array_end_cb(void *data)
 {
-    close_level(data);
-    return 1;
+    struct parse *parse = data;
+
+    close_level(parse);
+    return !parse->failed;
 }
 
 static const yajl_callbacks callbacks = {
@@ -470,6 +483,9 @@ static void run_yajl(struct parse *parse)
         parse->finishing = true;
         if (yajl_complete_parse(parse->yajl) != yajl_status_ok)
             refuse_syntax(parse, parse->text.len);
+        for (size_t at = parse->last; at < parse->text.len; at++)
+            if (strchr(" \t\r\n", parse->text.data[at]) == NULL)
+                refuse(parse, JSON_SYNTAX, at, "not valid JSON: %s", no_blank);
     }
     yajl_free(parse->yajl);
 }

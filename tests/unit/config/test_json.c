@@ -121,6 +121,13 @@ static void test_bad_texts_are_refused_where_they_are_bad(void **state)
         {"01", JSON_SYNTAX, 2},
         {"1.", JSON_SYNTAX, 2},
         {"-", JSON_SYNTAX, 1},
+        {"[\f]", JSON_SYNTAX, 1},
+        {"[1\v,2]", JSON_SYNTAX, 2},
+        {"1\f", JSON_SYNTAX, 1},
+        {"{} \v", JSON_SYNTAX, 3},
+        {"{\"a\"\f:1}", JSON_SYNTAX, 4},
+        {"{\f\"a\":1}", JSON_SYNTAX, 1},
+        {"{\"a\":1\f}", JSON_SYNTAX, 6},
     };
 
     (void)state;
