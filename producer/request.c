@@ -440,10 +440,11 @@ enum err request_parse(struct arena *arena, struct slice body, enum endpoint end
                        struct request **ret, struct request_error *error)
 {
     struct request_reader reader = {.error = error};
+    struct json_limits limits = {.nodes_max = REQUEST_NODES_MAX};
     struct json_error fault;
     struct json *tree;
 
-    if (json_parse(arena, body, NULL, &tree, &fault) != ERR_OK) {
+    if (json_parse(arena, body, &limits, &tree, &fault) != ERR_OK) {
         request_refuse(&reader, "invalid_json", "", "%s.", fault.message);
         return ERR_INPUT;
     }

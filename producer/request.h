@@ -28,7 +28,8 @@ bool endpoint_find(struct slice url, enum endpoint *ret);
 enum {
     REQUEST_STOP_MAX = 16,        /* stop strings, as the engine takes them */
     REQUEST_STOP_BYTES_MAX = 256, /* of each */
-    REQUEST_PROMPT_IDS_MAX = 1 << 20,
+    REQUEST_PROMPT_IDS_MAX = 1 << 18,
+    REQUEST_NODES_MAX = 1 << 19, /* JSON values in a body */
     REQUEST_MESSAGES_MAX = 1 << 16,
     REQUEST_TOKENS_MAX =
         1000000000, /* of max_tokens; the model's context is checked by the worker */

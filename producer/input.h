@@ -1,0 +1,38 @@
+/*
+ * input.h: the file to be submitted, as bytes that can be read twice.
+ *
+ * A plain file is read where it lies. Standard input ("-"), pipes and zstd (known by its first
+ * bytes, not by its name) are first written, unpacked, to a file without a name in spool_dir, so
+ * that everything can be validated before anything is sent.
+ *
+ * ERRORS, all logged with a sentence: ERR_NOT_FOUND, ERR_DENIED, ERR_INPUT (not a file, broken
+ * zstd), ERR_IO (disk full), ERR_INTERRUPTED. One thread opens; input_read() is for any thread, as
+ * long as the input is spooled or the file stays.
+ */
+#ifndef MSERVE_PRODUCER_INPUT_H
+#define MSERVE_PRODUCER_INPUT_H
+
+#include "config/errors.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct input;
+
+/* Called now and then while an input is spooled, with the bytes unpacked so far. */
+typedef void input_progress_fn(void *data, uint64_t bytes);
+
+enum err input_open(const char *path, const char *spool_dir, input_progress_fn *on_progress_cb,
+                    void *data, struct input **ret);
+void input_close(struct input *input); /* NULL is allowed */
+
+uint64_t input_size(const struct input *input);    /* bytes, unpacked */
+const char *input_name(const struct input *input); /* the file's name without folders, or "-" */
+
+/* Reads `len` bytes at `at`, or fewer at the end of the input; *ret_len says how many. */
+enum err input_read(struct input *input, uint64_t at, void *ret, size_t len, size_t *ret_len);
+
+/* ERR_INPUT, with a sentence, when the file was written to since it was opened. */
+enum err input_check_unchanged(const struct input *input);
+
+#endif
