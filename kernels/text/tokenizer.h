@@ -25,6 +25,8 @@ struct tokens {
     uint32_t cap;
 };
 
+void tokens_add(struct tokens *tokens, uint32_t id);
+
 /* From a model file's tokenizer.ggml.* keys. */
 enum err tokenizer_new(const struct gguf *gguf, struct tokenizer **ret);
 struct tokenizer *tokenizer_new_bytes(void);
@@ -33,7 +35,11 @@ void tokenizer_free(struct tokenizer *tokenizer);
 /*
  * Appends the ids of `text` (any bytes; invalid UTF-8 falls back to bytes). With `begin`, what the
  * model wants at the start of a prompt (BOS) comes first. Special tokens are not recognised in text:
- * a document cannot forge one. ERR_LIMIT, not logged, when more than `tokens_max` would come out.
+ * a document cannot forge one. ERR_LIMIT, not logged, when more than `tokens_max` would come out;
+ * then `out` is as before.
+ *
+ * "llama" text begins with a blank of its own (unless the file says otherwise), so the pieces of the
+ * ids give a blank and then `text` back, with U+2581 for a blank where `text` has that character.
  */
 enum err tokenizer_encode(const struct tokenizer *tokenizer, struct slice text, bool begin,
                           uint32_t tokens_max, struct tokens *out);
