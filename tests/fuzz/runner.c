@@ -1,7 +1,7 @@
 /*
  * runner.c: runs a fuzz target without a fuzzer: over the files of its corpus, then over a fixed
  * number of changed ones. The changes come from a fixed seed, so that every run is the same run; it
- * is a guard against falling back, and the fuzzer is what finds new things.
+ * is a guard against falling back, and the fuzzer is what finds new things. It speaks TAP.
  *
  *   fuzz_x_plain ROUNDS FILE...
  *
@@ -39,7 +39,7 @@ static void read_file(const char *path, struct buffer *text)
     FILE *in = fopen(path, "rb");
 
     if (in == NULL) {
-        printf("%s cannot be read\n", path);
+        printf("not ok 1 - %s can be read\n", path);
         exit(1);
     }
     text->len = fread(buffer_reserve(text, INPUT_BYTES_MAX), 1, INPUT_BYTES_MAX, in);
@@ -114,12 +114,14 @@ int main(int argc, char **argv)
     long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 0;
     int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
+    printf("1..1\n");
+    fflush(stdout); /* a target that aborts leaves the plan unmet */
     if (nowhere >= 0)
         dup2(nowhere, STDERR_FILENO);
     for (int i = 2; i < argc && corpus_count < FILES_MAX; i++)
         read_file(argv[i], &corpus[corpus_count++]);
     if (corpus_count == 0) {
-        printf("no corpus\n");
+        printf("not ok 1 - there is a corpus\n");
         return 1;
     }
     run_target(NULL, 0);
@@ -137,6 +139,6 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i < corpus_count; i++)
         buffer_release(&corpus[i]);
-    printf("%u files, %ld changed ones\n", corpus_count, rounds);
+    printf("ok 1 - the target holds over %u files and %ld changed ones\n", corpus_count, rounds);
     return 0;
 }
