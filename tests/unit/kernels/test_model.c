@@ -1,0 +1,288 @@
+/* test_model.c: keys and tensors of a model agree with each other, or one sentence says which do not. */
+#include "kernels/model/model.h"
+
+#include "config/sha256.h"
+#include "heard.h"
+#include "shared.h"
+#include "tiny_gguf.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static enum err open_file(const struct buffer *file, struct model **ret)
+{
+    struct gguf *gguf;
+    enum err err = gguf_parse("tiny.gguf", file->data, file->len, &gguf);
+
+    return err ? err : model_new(gguf, ret);
+}
+
+static void test_a_model_is_described_as_its_file_does(void **state)
+{
+    const struct tiny_options options = {.heads = 6,
+                                         .kv_heads = 3,
+                                         .head_dim = 10,
+                                         .embed = 32,
+                                         .key_length = true,
+                                         .rope_dim = 4,
+                                         .untied = true,
+                                         .rope_freqs = true,
+                                         .chat_template = "plain"};
+    struct buffer file = tiny_llama(&options);
+    struct engine_model about = {0};
+    struct model *model;
+
+    (void)state;
+    assert_int_equal(open_file(&file, &model), ERR_OK);
+    assert_int_equal(model->hyper.head_dim, 10);
+    assert_int_equal(model->hyper.rope_dim, 4);
+    assert_int_equal(model->hyper.kv_heads, 3);
+    assert_int_equal(model->hyper.vocab, 320);
+    assert_ptr_not_equal(model->output, model->token_embd);
+    assert_non_null(model->rope_freqs);
+    model_describe(model, &about);
+    assert_string_equal(about.name, "tiny");
+    assert_string_equal(about.chat_format, "plain");
+    assert_int_equal(about.vocab, 320);
+    assert_int_equal(about.context_max, 256);
+    assert_int_equal(about.embedding_len, 32);
+    model_close(model);
+    buffer_release(&file);
+}
+
+/* What the file leaves out follows from the rest. */
+static void test_defaults_follow_from_what_is_said(void **state)
+{
+    struct buffer file =
+        tiny_llama(&(struct tiny_options){.heads = 4, .embed = 48, .head_dim = 12});
+    struct model *model;
+
+    (void)state;
+    assert_int_equal(open_file(&file, &model), ERR_OK);
+    assert_int_equal(model->hyper.head_dim, 12);
+    assert_int_equal(model->hyper.rope_dim, 12);
+    assert_ptr_equal(model->output, model->token_embd);
+    assert_null(model->rope_freqs);
+    assert_null(model->chat);
+    model_close(model);
+    buffer_release(&file);
+}
+
+/* Replaces a text of the file by one of the same length. */
+static void rename_in(struct buffer *file, const char *from, const char *to)
+{
+    char *at = memmem(file->data, file->len, from, strlen(from));
+
+    assert_non_null(at);
+    assert_int_equal(strlen(from), strlen(to));
+    memcpy(at, to, strlen(to));
+}
+
+static void set_u32(struct buffer *file, const char *key, uint32_t value)
+{
+    char *at = memmem(file->data, file->len, key, strlen(key));
+
+    assert_non_null(at);
+    memcpy(at + strlen(key) + 4, &value, sizeof(value));
+}
+
+static void expect_refusal(struct buffer *file, const char *sentence)
+{
+    struct model *model;
+    const char *said;
+
+    heard_start();
+    assert_int_equal(open_file(file, &model), ERR_MODEL);
+    said = heard();
+    heard_stop();
+    if (strstr(said, sentence) == NULL)
+        fail_msg("said %s instead of %s", said, sentence);
+    buffer_release(file);
+}
+
+static void test_keys_out_of_range_are_refused_by_name(void **state)
+{
+    static const struct {
+        const char *key;
+        uint32_t value;
+        const char *sentence;
+    } lies[] = {
+        {"llama.block_count", 0, "block_count is 0, not 1 to 1024"},
+        {"llama.block_count", 3, "the tensor blk.2.attn_norm.weight is missing"},
+        {"llama.block_count", 1, "blk.1.attn_norm.weight has no place"},
+        {"llama.embedding_length", 0xffffffff, "embedding_length is 4294967295"},
+        {"llama.embedding_length", 64, "tensor token_embd.weight is of 2 dimensions, 32 x 320"},
+        {"llama.embedding_length", 31, "cannot be split over 4 heads"},
+        {"llama.feed_forward_length", 65, "tensor blk.0.ffn_gate.weight"},
+        {"llama.attention.head_count", 0, "head_count is 0"},
+        {"llama.attention.head_count", 8, "tensor blk.0.attn_k.weight"},
+        {"llama.attention.head_count_kv", 3, "4 query heads cannot share 3"},
+        {"llama.attention.head_count_kv", 1, "tensor blk.0.attn_k.weight"},
+        {"llama.attention.layer_norm_rms_epsilon", 0x7fc00000, "rms_epsilon is nan"},
+        {"llama.attention.layer_norm_rms_epsilon", 0, "rms_epsilon is 0"},
+        {"llama.rope.freq_base", 0xff800000, "freq_base is -inf"},
+        {"llama.rope.dimension_count", 5, "5 dimensions cannot be rotated in heads of 8"},
+        {"llama.rope.dimension_count", 10, "10 dimensions cannot be rotated in heads of 8"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        struct buffer file = tiny_llama(&(struct tiny_options){.rope_dim = 4});
+
+        set_u32(&file, lies[i].key, lies[i].value);
+        expect_refusal(&file, lies[i].sentence);
+    }
+}
+
+static void test_missing_and_foreign_parts_are_refused_by_name(void **state)
+{
+    static const struct {
+        const char *from;
+        const char *to;
+        const char *sentence;
+    } lies[] = {
+        {"general.architecture", "general.xrchitecture", "is not supported; llama is"},
+        {"llama.context_length", "xlama.context_length", "llama.context_length is missing"},
+        {"layer_norm_rms_epsilon", "layer_norm_xms_epsilon", "rms_epsilon is missing"},
+        {"token_embd.weight", "token_embx.weight", "token_embd.weight is missing"},
+        {"output_norm.weight", "outputxnorm.weight", "output_norm.weight is missing"},
+        {"blk.1.attn_q.weight", "blk.1.attn_q.biasxx", "blk.1.attn_q.weight is missing"},
+        {"rope_freqs.weight", "rope_freqs.weighx", "rope_freqs.weighx has no place"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        struct buffer file = tiny_llama(&(struct tiny_options){.rope_freqs = true});
+
+        rename_in(&file, lies[i].from, lies[i].to);
+        expect_refusal(&file, lies[i].sentence);
+    }
+}
+
+/* A file that would be computed differently elsewhere is not computed here. */
+static void test_variants_that_are_not_implemented_are_refused(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        static const char *const sentence[] = {"rope scaling of type yarn",
+                                               "mixtures of experts (8 here)", "values of length 4",
+                                               "qwen2"};
+        struct gguf_writer writer = {0};
+        struct buffer file;
+
+        writer_text(&writer, "general.architecture", i == 3 ? "qwen2" : "llama");
+        writer_u32(&writer, "llama.block_count", 1);
+        writer_u32(&writer, "llama.embedding_length", 32);
+        writer_u32(&writer, "llama.feed_forward_length", 32);
+        writer_u32(&writer, "llama.context_length", 32);
+        writer_u32(&writer, "llama.attention.head_count", 2);
+        writer_f32(&writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+        if (i == 0)
+            writer_text(&writer, "llama.rope.scaling.type", "yarn");
+        if (i == 1)
+            writer_u32(&writer, "llama.expert_count", 8);
+        if (i == 2)
+            writer_u32(&writer, "llama.attention.value_length", 4);
+        file = writer_finish(&writer);
+        expect_refusal(&file, sentence[i]);
+    }
+}
+
+/* Any byte of the header changed: a refusal, or a model whose every tensor can be read. */
+static void test_flipped_bytes_are_refused_or_harmless(void **state)
+{
+    struct buffer file = tiny_llama(&(struct tiny_options){.layers = 1, .vocab = 290});
+    const char *last = memmem(file.data, file.len, "output_norm.weight", 18);
+    size_t header = (size_t)(last - file.data);
+    unsigned refused = 0;
+
+    (void)state;
+    heard_start();
+    for (size_t at = 0; at < header; at += 1 + at % 3) {
+        struct model *model;
+
+        file.data[at] ^= (char)(1 << at % 8);
+        if (open_file(&file, &model) == ERR_OK) {
+            volatile uint8_t sum = 0;
+
+            for (uint32_t i = 0; i < gguf_tensors(model->gguf); i++) {
+                const struct gguf_tensor *tensor = gguf_tensor(model->gguf, i);
+
+                sum = (uint8_t)(sum + ((const uint8_t *)tensor->data)[tensor->bytes - 1]);
+            }
+            model_close(model);
+        } else {
+            assert_non_null(strstr(heard(), "model tiny.gguf: "));
+            refused++;
+        }
+        file.data[at] ^= (char)(1 << at % 8);
+    }
+    heard_stop();
+    assert_true(refused > 100);
+    buffer_release(&file);
+}
+
+/* The settings name the file they mean; another one is refused with both digests. */
+static void test_another_digest_than_wanted_is_refused(void **state)
+{
+    struct buffer file = tiny_llama(&(struct tiny_options){0});
+    uint8_t digest[32], again[32];
+    char hex[SHA256_HEX_SIZE];
+    struct model *model;
+    const char *said;
+
+    (void)state;
+    assert_int_equal(open_file(&file, &model), ERR_OK);
+    assert_int_equal(model_digest(model, NULL, digest), ERR_OK);
+    assert_int_equal(model_digest(model, hex_encode(digest, 32, hex), again), ERR_OK);
+    assert_memory_equal(digest, again, 32);
+    hex[0] = hex[0] == '0' ? '1' : '0';
+    heard_start();
+    assert_int_equal(model_digest(model, hex, again), ERR_MODEL);
+    said = heard();
+    assert_non_null(strstr(said, hex));
+    assert_non_null(strstr(said, "the file's sha256 is "));
+    assert_int_equal(model_digest(model, "12ab", again), ERR_SETTINGS);
+    heard_stop();
+    model_close(model);
+    buffer_release(&file);
+}
+
+static void test_a_vocabulary_alone_is_no_model(void **state)
+{
+    const char *path = shared_path("models/derived/stories260K.f32.gguf");
+    struct model *model;
+
+    (void)state;
+    if (path == NULL)
+        skip();
+    assert_int_equal(model_open(path, &model), ERR_OK);
+    assert_int_equal(model->hyper.layers, 5);
+    assert_int_equal(model->hyper.head_dim, 8);
+    model_close(model);
+    heard_start();
+    assert_int_equal(model_open(shared_path("vocab/ggml-vocab-gpt-2.gguf"), &model), ERR_MODEL);
+    assert_non_null(strstr(heard(), "gpt2"));
+    heard_stop();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_model_is_described_as_its_file_does),
+        cmocka_unit_test(test_defaults_follow_from_what_is_said),
+        cmocka_unit_test(test_keys_out_of_range_are_refused_by_name),
+        cmocka_unit_test(test_missing_and_foreign_parts_are_refused_by_name),
+        cmocka_unit_test(test_variants_that_are_not_implemented_are_refused),
+        cmocka_unit_test(test_flipped_bytes_are_refused_or_harmless),
+        cmocka_unit_test(test_another_digest_than_wanted_is_refused),
+        cmocka_unit_test(test_a_vocabulary_alone_is_no_model),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
