@@ -16,7 +16,7 @@
 
 #include <yaml.h>
 
-enum { DEPTH_MAX = 16, SEEN_MAX = 256, NAME_MAX_BYTES = 128 };
+enum { DEPTH_MAX = 16, SEEN_MAX = 256, NAME_MAX_BYTES = 128, PROBLEMS_MAX = 20 };
 
 /* A key that was met: what to say when it comes again. */
 struct seen {
@@ -357,6 +357,10 @@ static void read_map(struct reader *reader, struct scope *scope, const char *pre
         char name[NAME_MAX_BYTES];
         struct slice key;
 
+        if (reader->problems >= PROBLEMS_MAX) {
+            stop(reader, "20 problems were found; reading ends here.");
+            return;
+        }
         if (reader->event.type != YAML_SCALAR_EVENT) {
             stop(reader, "a key must be a name.");
             return;

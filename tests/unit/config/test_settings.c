@@ -260,6 +260,20 @@ static void test_all_problems_are_shown_at_once(void **state)
     assert_non_null(strstr(said, "m.yaml:5: log.level"));
 }
 
+/* A file that is something else does not flood the log. */
+static void test_reading_ends_after_20_problems(void **state)
+{
+    struct buffer yaml = {0};
+
+    (void)state;
+    for (int i = 0; i < 30; i++)
+        buffer_printf(&yaml, "name%d: x\n", i);
+    refused(yaml.data, "m.yaml:20: name19 is no setting");
+    assert_non_null(strstr(said, "m.yaml:21: 20 problems were found"));
+    assert_null(strstr(said, "m.yaml:22:"));
+    buffer_release(&yaml);
+}
+
 static void test_large_and_missing_files_are_refused(void **state)
 {
     struct settings *settings = NULL;
@@ -390,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_tiers_are_read_with_all_their_keys),
         cmocka_unit_test(test_bad_files_are_refused_in_a_sentence),
         cmocka_unit_test(test_all_problems_are_shown_at_once),
+        cmocka_unit_test(test_reading_ends_after_20_problems),
         cmocka_unit_test(test_large_and_missing_files_are_refused),
         cmocka_unit_test(test_variables_are_checked_like_the_file),
         cmocka_unit_test(test_secrets_stay_secret),
