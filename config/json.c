@@ -296,15 +296,13 @@ static int on_boolean_cb(void *data, int boolean)
 static int on_number_cb(void *data, const char *number, size_t len)
 {
     struct parse *parse = data;
-    struct slice raw = token(parse);
-    struct json *node;
+    struct json *node = add_node(parse, JSON_NUMBER, token(parse));
 
     (void)number;
-    raw.len = len; /* blanks may follow a number that ends the text */
-    node = add_node(parse, JSON_NUMBER, raw);
+    (void)len;
     if (node == NULL)
         return 0;
-    node->text = raw;
+    node->text = node->raw;
     return 1;
 }
 

@@ -195,6 +195,7 @@ static void test_whole_numbers_are_exact_or_refused(void **state)
         {"0e999999999999", true, 0, true, 0},
         {"1.5", false, 0, false, 0},
         {"1e-1", false, 0, false, 0},
+        {"1e19", true, 10000000000000000000u, false, 0},
         {"1e20", false, 0, false, 0},
         {"1e99999999999999999999", false, 0, false, 0},
         {"18446744073709551615", true, UINT64_MAX, false, 0},
