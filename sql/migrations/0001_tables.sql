@@ -175,6 +175,7 @@ create table mserve.chunks (
   work         bigint not null,
   done_map     bit varying(1024) not null,
   done_count   integer not null default 0,
+  whole        boolean not null generated always as (done_count = lines) stored,
   missing      boolean not null default false,
   constraint chunks_pkey primary key (job, chunk),
   constraint chunks_job_fkey foreign key (job) references mserve.jobs (job) on delete cascade,
@@ -197,9 +198,10 @@ comment on column mserve.chunks.custom_ids is 'Its custom_ids, each ended by a z
 comment on column mserve.chunks.work is 'Estimated work in tokens (prompt bytes / 4 + max_tokens), for fair order.';
 comment on column mserve.chunks.done_map is 'Bit i: request first_line + i has its row.';
 comment on column mserve.chunks.done_count is 'Bits set.';
+comment on column mserve.chunks.whole is 'All its lines have rows. In an index; done_count is in none, so that its updates are HOT.';
 comment on column mserve.chunks.missing is 'Its messages are not where this row says.';
 
-create index chunks_open on mserve.chunks (topic, part, job, chunk) where done_count < lines;
+create index chunks_open on mserve.chunks (topic, part, job, chunk) where not whole;
 
 create table mserve.blobs (
   sha256     bytea not null,
@@ -268,7 +270,8 @@ comment on column mserve.workers.draining is 'It takes no new work.';
 comment on column mserve.workers.closed_at is 'When it was buried.';
 comment on column mserve.workers.closed_why is 'drained, lease_ran_out, history (the database went back), error.';
 
-create index workers_open on mserve.workers (lease_until) where closed_at is null;
+-- Not lease_until: a renewal that changes no indexed column is HOT.
+create index workers_open on mserve.workers (worker) where closed_at is null;
 
 create table mserve.partitions (
   topic text not null,
