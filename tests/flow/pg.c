@@ -66,14 +66,19 @@ void pg_drop(void)
     on_server("drop database if exists", "with (force)");
 }
 
+struct db_options pg_options(void)
+{
+    return (struct db_options){.dsn = dsn,
+                               .application_name = "mserve-test",
+                               .reply_timeout_ms = 20000,
+                               .lock_timeout_ms = 1000,
+                               .statement_timeout_ms = 15000,
+                               .idle_in_transaction_timeout_ms = 10000};
+}
+
 struct db *pg_connect(void)
 {
-    struct db_options options = {.dsn = dsn,
-                                 .application_name = "mserve-test",
-                                 .reply_timeout_ms = 20000,
-                                 .lock_timeout_ms = 3000,
-                                 .statement_timeout_ms = 15000,
-                                 .idle_in_transaction_timeout_ms = 10000};
+    struct db_options options = pg_options();
     struct db *db;
 
     assert_int_equal(db_open(&options, &db), ERR_OK);

@@ -14,6 +14,9 @@
 const char *pg_create(const char *name);
 void pg_drop(void);
 
+/* How to connect to it; the strings live until pg_drop(). */
+struct db_options pg_options(void);
+
 /* A connection to it; time-outs are short, as tests want them. Asserts. */
 struct db *pg_connect(void);
 

@@ -1,0 +1,4 @@
+-- work.c, work_wishes: what the users wish of these jobs, in the order asked. $1 jobs.
+select coalesce(j.wish, case when j.state = 'in_progress' then 'run' else 'cancel' end)
+from unnest($1::uuid[]) with ordinality u (job, place) left join mserve.jobs j on j.job = u.job
+order by u.place;

@@ -1,0 +1,152 @@
+/* work.c: reads the chunk index. */
+#include "sql/work.h"
+
+#include "config/log.h"
+#include "sql/queries.h"
+
+#include <string.h>
+
+enum { CHUNKS_PER_JOB = 4, JOBS_PER_TENANT = 64 };
+
+/* The columns of work_open.sql. */
+enum {
+    COL_JOB,
+    COL_CHUNK,
+    COL_PART,
+    COL_FIRST_LINE,
+    COL_LINES,
+    COL_DONE_COUNT,
+    COL_DONE_MAP,
+    COL_FIRST_OFFSET,
+    COL_LAST_OFFSET,
+    COL_BYTES,
+    COL_WORK,
+    COL_TENANT,
+    COL_ENDPOINT,
+    COL_PRIORITY,
+    COL_CREATED_AT,
+    COL_WISH,
+    COL_CUSTOM_IDS,
+};
+
+static enum work_wish wish_of(struct slice word)
+{
+    if (!word.data || strcmp(word.data, "run") == 0)
+        return WORK_RUN;
+    return strcmp(word.data, "expire") == 0 ? WORK_EXPIRE : WORK_CANCEL;
+}
+
+/* Tenants and endpoints repeat from row to row: one copy for a run of equal ones. */
+static const char *copy_shared(struct arena *arena, struct slice text, const char *before)
+{
+    return before && strcmp(before, text.data) == 0 ? before
+                                                    : arena_copy(arena, text.data, text.len);
+}
+
+static enum err read_chunk(const struct db_result *result, int row, struct arena *arena,
+                           const struct work_chunk *before, struct work_chunk *ret)
+{
+    uint32_t bits;
+    struct slice map = db_get_bits(result, row, COL_DONE_MAP, &bits);
+    struct slice custom_ids = db_get_slice(result, row, COL_CUSTOM_IDS);
+
+    ret->job = db_get_uuid(result, row, COL_JOB);
+    ret->chunk = db_get_i32(result, row, COL_CHUNK);
+    ret->part = db_get_i32(result, row, COL_PART);
+    ret->first_line = db_get_i64(result, row, COL_FIRST_LINE);
+    ret->lines = (uint32_t)db_get_i32(result, row, COL_LINES);
+    ret->done_count = (uint32_t)db_get_i32(result, row, COL_DONE_COUNT);
+    if (bits != ret->lines || map.len > sizeof(ret->done_map))
+        return fail(ERR_SCHEMA, "a chunk's done_map has %u bits for %u lines", bits, ret->lines);
+    memset(ret->done_map, 0, sizeof(ret->done_map));
+    memcpy(ret->done_map, map.data, map.len);
+    ret->first_offset = db_get_i64(result, row, COL_FIRST_OFFSET);
+    ret->last_offset = db_get_i64(result, row, COL_LAST_OFFSET);
+    ret->bytes = db_get_i64(result, row, COL_BYTES);
+    ret->work = db_get_i64(result, row, COL_WORK);
+    ret->tenant =
+        copy_shared(arena, db_get_slice(result, row, COL_TENANT), before ? before->tenant : NULL);
+    ret->endpoint = copy_shared(arena, db_get_slice(result, row, COL_ENDPOINT),
+                                before ? before->endpoint : NULL);
+    ret->priority = db_get_i32(result, row, COL_PRIORITY);
+    ret->created_us = db_get_time_us(result, row, COL_CREATED_AT);
+    ret->wish = wish_of(db_get_slice(result, row, COL_WISH));
+    ret->custom_ids = (struct slice){NULL, 0};
+    if (custom_ids.data)
+        ret->custom_ids =
+            (struct slice){arena_copy(arena, custom_ids.data, custom_ids.len), custom_ids.len};
+    return ERR_OK;
+}
+
+static enum err run_query(struct db *db, const struct work_query *query, struct arena *arena,
+                          struct db_result *ret)
+{
+    size_t count = query->in_hand_count;
+    struct uuid *jobs = arena_zalloc(arena, count + 1, sizeof(*jobs));
+    int32_t *chunks = arena_zalloc(arena, count + 1, sizeof(*chunks));
+    uint32_t per_job = query->chunks_per_job ? query->chunks_per_job : CHUNKS_PER_JOB;
+    uint32_t per_tenant = query->jobs_per_tenant ? query->jobs_per_tenant : JOBS_PER_TENANT;
+
+    for (size_t i = 0; i < count; i++) {
+        jobs[i] = query->in_hand[i].job;
+        chunks[i] = query->in_hand[i].chunk;
+    }
+    return db_exec(db, QUERY_WORK_OPEN,
+                   DB_PARAMS(db_text(query->topic), db_i32_array(query->parts, query->parts_count),
+                             db_uuid_array(jobs, count), db_i32_array(chunks, count),
+                             db_i64(per_job), db_i64(per_tenant)),
+                   ret);
+}
+
+enum err work_open(struct db *db, const struct work_query *query, struct arena *arena,
+                   struct work_chunk **ret, size_t *ret_count)
+{
+    struct db_result result = {0};
+    struct work_chunk *chunks;
+    enum err rc = run_query(db, query, arena, &result);
+
+    if (rc)
+        return rc;
+    chunks = arena_zalloc(arena, (size_t)result.rows + 1, sizeof(*chunks));
+    for (int row = 0; !rc && row < result.rows; row++)
+        rc = read_chunk(&result, row, arena, row ? &chunks[row - 1] : NULL, &chunks[row]);
+    if (!rc) {
+        *ret = chunks;
+        *ret_count = (size_t)result.rows;
+    }
+    db_result_release(&result);
+    return rc;
+}
+
+enum err work_wishes(struct db *db, const struct uuid *jobs, size_t count, enum work_wish *ret)
+{
+    struct db_result result = {0};
+    enum err rc = db_exec(db, QUERY_WORK_WISHES, DB_PARAMS(db_uuid_array(jobs, count)), &result);
+
+    if (rc)
+        return rc;
+    for (int row = 0; row < result.rows && (size_t)row < count; row++)
+        ret[row] = wish_of(db_get_slice(&result, row, 0));
+    db_result_release(&result);
+    return ERR_OK;
+}
+
+enum err work_custom_ids(struct db *db, const struct uuid *job, int32_t chunk, struct arena *arena,
+                         struct slice *ret)
+{
+    struct db_result result = {0};
+    struct slice found;
+    enum err rc;
+
+    rc = db_exec(db, QUERY_WORK_CUSTOM_IDS, DB_PARAMS(db_uuid(job), db_i32(chunk)), &result);
+    if (rc)
+        return rc;
+    if (result.rows == 0) {
+        rc = ERR_NOT_FOUND;
+    } else {
+        found = db_get_slice(&result, 0, 0);
+        *ret = (struct slice){arena_copy(arena, found.data, found.len), found.len};
+    }
+    db_result_release(&result);
+    return rc;
+}

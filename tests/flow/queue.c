@@ -1,0 +1,195 @@
+/* queue.c: jobs, workers and batches for tests of the protocols. */
+#include "tests/flow/queue.h"
+
+#include "sql/migrate.h"
+#include "tests/flow/pg.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+void queue_set_up(struct db *db)
+{
+    static const struct slice name = {"m", 1};
+    uint32_t partitions;
+    FILE *out = fopen("/dev/null", "w");
+
+    assert_int_equal(migrate_run(db, out), ERR_OK);
+    fclose(out);
+    assert_int_equal(tier_register(db, "t", "t", QUEUE_PARTITIONS, &name, 1, &partitions), ERR_OK);
+}
+
+static void add_chunks(struct db *db, const struct job *job, uint32_t lines)
+{
+    uint32_t count = (lines + QUEUE_CHUNK_LINES - 1) / QUEUE_CHUNK_LINES;
+    struct job_chunk *chunks = calloc(count + 1, sizeof(*chunks));
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t first = i * QUEUE_CHUNK_LINES;
+        uint32_t n = lines - first < QUEUE_CHUNK_LINES ? lines - first : QUEUE_CHUNK_LINES;
+
+        chunks[i] = (struct job_chunk){
+            .chunk = (int32_t)i,
+            .lines = n,
+            .first_line = first,
+            .part = (int32_t)((job->partition_first + i) % job->partitions),
+            .first_offset = first,
+            .last_offset = first + n - 1,
+            .bytes = n * 100,
+            .custom_ids = SLICE("not looked at here"),
+            .work = n * 10,
+        };
+    }
+    assert_int_equal(job_add_chunks(db, &job->job, chunks, count), ERR_OK);
+    free(chunks);
+}
+
+struct job queue_job(struct db *db, const char *key, uint32_t lines, bool sealed)
+{
+    struct job_spec spec = {.idempotency_key = key,
+                            .input_name = "test",
+                            .endpoint = "/v1/completions",
+                            .tier = "t",
+                            .topic = "t",
+                            .partitions = QUEUE_PARTITIONS,
+                            .chunk_lines_max = QUEUE_CHUNK_LINES,
+                            .chunk_bytes_max = 1 << 20,
+                            .completion_window = "24h",
+                            .window_ms = 86400000};
+    struct arena arena = {0};
+    struct job job;
+
+    assert_int_equal(job_open(db, &spec, &arena, &job), ERR_OK);
+    add_chunks(db, &job, lines);
+    if (sealed)
+        assert_int_equal(
+            job_seal(db, &job.job, (lines + QUEUE_CHUNK_LINES - 1) / QUEUE_CHUNK_LINES, lines, 0),
+            ERR_OK);
+    arena_release(&arena);
+    job.tenant = "default";
+    job.topic = "t";
+    return job;
+}
+
+struct queue_worker queue_worker(const char *name, uint64_t lease_ms, uint32_t wanted)
+{
+    static const struct slice topic = {"t", 1};
+    struct lease_spec spec = {.name = name,
+                              .host = "test",
+                              .pid = getpid(),
+                              .topics = &topic,
+                              .topics_count = 1,
+                              .device = "cpu",
+                              .price_per_hour = 3.6,
+                              .currency = "EUR",
+                              .lease_ms = lease_ms};
+    struct db_options options = pg_options();
+    struct queue_worker worker = {.db = pg_connect()};
+
+    assert_int_equal(lease_register(worker.db, &spec, &worker.lease), ERR_OK);
+    assert_int_equal(commit_open(&options, &worker.commit), ERR_OK);
+    queue_worker_claim(&worker, wanted);
+    return worker;
+}
+
+void queue_worker_claim(struct queue_worker *worker, uint32_t wanted)
+{
+    struct lease_partition claimed[QUEUE_PARTITIONS];
+    uint32_t count;
+
+    assert_true(worker->partitions_count + wanted <= QUEUE_PARTITIONS);
+    assert_int_equal(lease_claim(worker->db, &worker->lease, "t", wanted, claimed, &count), ERR_OK);
+    for (uint32_t i = 0; i < count; i++)
+        worker->partitions[worker->partitions_count++] =
+            (struct commit_partition){"t", claimed[i].part, claimed[i].epoch, claimed[i].token};
+}
+
+/* Its place among the worker's partitions, or -1. */
+static int place_of(const struct queue_worker *worker, const struct job *job, uint32_t line)
+{
+    int32_t part = (int32_t)((job->partition_first + line / QUEUE_CHUNK_LINES) % QUEUE_PARTITIONS);
+
+    for (uint32_t i = 0; i < worker->partitions_count; i++)
+        if (worker->partitions[i].part == part)
+            return (int)i;
+    return -1;
+}
+
+bool queue_worker_holds(const struct queue_worker *worker, const struct job *job, uint32_t line)
+{
+    return place_of(worker, job, line) >= 0;
+}
+
+void queue_worker_close(struct queue_worker *worker)
+{
+    db_close(worker->db);
+    commit_close(worker->commit);
+    worker->db = NULL;
+    worker->commit = NULL;
+}
+
+static void add_row(struct queue_batch *b, const struct job *job, uint32_t line, int place,
+                    enum row_status status)
+{
+    struct commit_batch *batch = &b->batch;
+    struct commit_chunk chunk = {.job = job->job,
+                                 .chunk = (int32_t)(line / QUEUE_CHUNK_LINES),
+                                 .partition = (uint32_t)place,
+                                 .first_line = line - line % QUEUE_CHUNK_LINES,
+                                 .lines = QUEUE_CHUNK_LINES};
+    char *custom_id = b->custom_ids[batch->rows_count];
+
+    if (batch->chunks_count == 0 || b->chunks[batch->chunks_count - 1].chunk != chunk.chunk)
+        b->chunks[batch->chunks_count++] = chunk;
+    snprintf(custom_id, sizeof(b->custom_ids[0]), "r%u", line);
+    b->rows[batch->rows_count++] = (struct commit_row){
+        .chunk = batch->chunks_count - 1,
+        .line = line,
+        .custom_id = {custom_id, strlen(custom_id)},
+        .status = status,
+        .status_code = status == ROW_COMPLETED ? 200 : 0,
+        .response = status == ROW_COMPLETED ? SLICE("{\"ok\": true}") : (struct slice){NULL, 0},
+        .error = status == ROW_COMPLETED ? (struct slice){NULL, 0} : SLICE("{\"code\": \"x\"}"),
+        .input_tokens = 3,
+        .output_tokens = 5,
+        .gpu_ns = status == ROW_COMPLETED || status == ROW_FAILED ? 1000 + line : 0,
+        .attempt = 1,
+    };
+    batch->books.held_ns += b->rows[batch->rows_count - 1].gpu_ns;
+}
+
+struct queue_batch *queue_batch(const struct queue_worker *worker, const struct job *job,
+                                uint32_t first, uint32_t count, enum row_status status)
+{
+    struct queue_batch *b = calloc(1, sizeof(*b));
+
+    b->batch = (struct commit_batch){.worker = worker->lease.worker,
+                                     .token = worker->lease.token,
+                                     .seq = worker->seq + 1,
+                                     .lease_ms = worker->lease.lease_ms,
+                                     .partitions = worker->partitions,
+                                     .partitions_count = worker->partitions_count,
+                                     .chunks = b->chunks,
+                                     .rows = b->rows};
+    for (uint32_t line = first; line < first + count; line++)
+        if (place_of(worker, job, line) >= 0)
+            add_row(b, job, line, place_of(worker, job, line), status);
+    return b;
+}
+
+enum err queue_commit(struct queue_worker *worker, struct queue_batch *batch,
+                      struct commit_result *ret)
+{
+    enum err rc = commit_run(worker->commit, &batch->batch, ret);
+
+    if (!rc)
+        worker->seq = batch->batch.seq;
+    return rc;
+}

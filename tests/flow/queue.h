@@ -1,0 +1,56 @@
+/*
+ * queue.h: jobs, workers and batches for tests of the protocols, made by the same calls that the
+ * programs use. Tier "t" on topic "t" with 4 partitions; chunks of 16 lines; a result of line n costs
+ * 1,000 + n nanoseconds.
+ */
+#ifndef MSERVE_TESTS_FLOW_QUEUE_H
+#define MSERVE_TESTS_FLOW_QUEUE_H
+
+#include "sql/commit.h"
+#include "sql/job.h"
+#include "sql/lease.h"
+#include "sql/work.h"
+
+enum { QUEUE_PARTITIONS = 4, QUEUE_CHUNK_LINES = 16, QUEUE_LINES_MAX = 4096 };
+
+/* Migrates the fresh database and registers the tier. */
+void queue_set_up(struct db *db);
+
+/* A job with that many lines: uploaded, and sealed unless it is to be left open. */
+struct job queue_job(struct db *db, const char *key, uint32_t lines, bool sealed);
+
+/* A worker with connections of its own, which has claimed up to `wanted` partitions. */
+struct queue_worker {
+    struct lease lease;
+    struct db *db;
+    struct commit *commit;
+    struct commit_partition partitions[QUEUE_PARTITIONS];
+    uint32_t partitions_count;
+    int64_t seq; /* of its last commit that landed */
+};
+
+struct queue_worker queue_worker(const char *name, uint64_t lease_ms, uint32_t wanted);
+void queue_worker_claim(struct queue_worker *worker, uint32_t wanted);
+bool queue_worker_holds(const struct queue_worker *worker, const struct job *job, uint32_t line);
+void queue_worker_close(struct queue_worker *worker); /* the connections; it is not buried */
+
+/* A batch that owns its arrays. Its books balance: what is held is what its rows cost. */
+struct queue_batch {
+    struct commit_batch batch;
+    struct commit_chunk chunks[QUEUE_LINES_MAX / QUEUE_CHUNK_LINES];
+    struct commit_row rows[QUEUE_LINES_MAX];
+    char custom_ids[QUEUE_LINES_MAX][16];
+};
+
+/*
+ * The lines first .. first + count - 1 of the job that lie in partitions of the worker, as its next
+ * commit, with `status`. The caller frees it.
+ */
+struct queue_batch *queue_batch(const struct queue_worker *worker, const struct job *job,
+                                uint32_t first, uint32_t count, enum row_status status);
+
+/* Runs it; on ERR_OK the worker's seq moves on. */
+enum err queue_commit(struct queue_worker *worker, struct queue_batch *batch,
+                      struct commit_result *ret);
+
+#endif
