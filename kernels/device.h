@@ -53,7 +53,9 @@ struct slots {
 /*
  * One step, S sequences with R rows (tokens) together, W of them wanted. Arrays have room for
  * sequences_max and rows_max. Rows of a sequence stand side by side, in order of position;
- * sequences are in the order of seq_row; each slot is named once at most.
+ * sequences are in the order of seq_row; each slot is named once at most. The device only reads the
+ * arrays, and they keep their contents until the step slot's next begin() and beyond: the core
+ * writes only what differs.
  *
  * Row r of sequence s has position seq_ctx[s] + r - seq_row[s]; its KV goes to that position's
  * block, and it attends to positions 0 .. its own.

@@ -8,29 +8,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { TEXT_STRIDE = 32 }; /* tokens for which room is made at once */
+
 void append_text(const struct engine *engine, struct sequence *sequence, uint32_t from)
 {
-    const struct pieces *pieces = &engine->pieces;
-    const uint32_t *token = sequence_tokens(sequence);
+    const char *bytes = engine->pieces.bytes;
+    const uint32_t *at = engine->pieces.at, *token = sequence_tokens(sequence);
     const uint32_t len = sequence_tokens_len(sequence);
-    size_t total = PIECE_PAD;
-    char *at;
 
-    for (uint32_t i = from; i < len; i++)
-        total += pieces->at[token[i] + 1] - pieces->at[token[i]];
-    at = buffer_reserve(&sequence->text, total);
-    for (uint32_t i = from; i < len; i++) {
-        const char *piece = pieces->bytes + pieces->at[token[i]];
-        const uint32_t size = pieces->at[token[i] + 1] - pieces->at[token[i]];
+    while (from < len) {
+        const uint32_t end = len - from > TEXT_STRIDE ? from + TEXT_STRIDE : len;
+        char *out = buffer_reserve(&sequence->text,
+                                   (size_t)(end - from) * engine->pieces.longest + PIECE_PAD);
 
-        if (size <= PIECE_PAD)
-            memcpy(at, piece, PIECE_PAD); /* a fixed size is one move; the surplus is overwritten */
-        else
-            memcpy(at, piece, size);
-        at += size;
+        for (; from < end; from++) {
+            const uint32_t begin = at[token[from]], size = at[token[from] + 1] - begin;
+
+            if (size <= PIECE_PAD)
+                memcpy(out, bytes + begin, PIECE_PAD); /* one move; its surplus is overwritten */
+            else
+                memcpy(out, bytes + begin, size);
+            out += size;
+        }
+        *out = '\0';
+        sequence->text.len = (size_t)(out - sequence->text.data);
     }
-    sequence->text.len = (size_t)(at - sequence->text.data);
-    *at = '\0';
 }
 
 /* The last token's bytes are new; true when a stop string has ended in them. */
@@ -71,7 +73,7 @@ static void give_up_slot(struct engine *engine, struct sequence *sequence)
         return;
     }
     assert(__builtin_popcount(sequence->flights) == 1);
-    engine->flights[__builtin_ctz(sequence->flights)].sequence[sequence->index] = NULL;
+    engine->flights[__builtin_ctz(sequence->flights)].sequence[sequence->index] = &engine->dropped;
     engine->coming_blocks += blocks;
 }
 
@@ -86,6 +88,7 @@ void finish_sequence(struct engine *engine, struct sequence *sequence, enum engi
     if (!(sequence->flags & (SEQUENCE_STOPS | SEQUENCE_EMBED)))
         append_text(engine, sequence, 0);
     tags_drop(&engine->tags, sequence->tag);
+    sequence->plain = 0;
     sequence->finish = finish;
     sequence->state = SEQUENCE_FINISHED;
     sequence_list_add(&engine->finished, sequence);
@@ -139,34 +142,81 @@ static void leave(struct engine *engine, struct sequence *sequence)
     requeue_sequence(engine, sequence);
 }
 
+/* One entry, whatever it is; `want` is its index among the wanted, if it is one. */
+static uint32_t take_entry(struct engine *engine, const struct flight *flight,
+                           const struct step_result *result, uint32_t i, uint32_t want)
+{
+    struct sequence *sequence = flight->sequence[i];
+    const uint64_t share_ns = engine->share_ns[i];
+    uint32_t tokens = 0;
+
+    if (sequence == &engine->dropped) {
+        drop_rows(engine, flight->step->seq_slot[i], share_ns);
+        return 0;
+    }
+    sequence->flights &= ~(1u << (flight - engine->flights));
+    if (flight->step->seq_ctx[i] < sequence->paid) {
+        sequence->recompute_ns += share_ns;
+        engine->books.recompute_ns += share_ns;
+    } else {
+        sequence->cost_ns += share_ns;
+        engine->books.live_ns += share_ns;
+    }
+    if (flight->wanted[i])
+        tokens = take_sample(engine, sequence, result, want);
+    if (sequence->state == SEQUENCE_LEAVING && sequence->flights == 0)
+        leave(engine, sequence);
+    return tokens;
+}
+
+enum { AHEAD = 8 };
+
+/* The decodes: nearly all of them only have a token appended. */
+static uint32_t take_decodes(struct engine *engine, const struct flight *flight,
+                             const struct step_result *result)
+{
+    const uint32_t landed = ~(1u << (flight - engine->flights)), len = flight->decodes;
+    const uint32_t special = memchr(result->bad, 1, len) == NULL ? 0 : UINT32_MAX;
+    struct sequence *const *sequences = flight->sequence;
+    const uint64_t *share_ns = engine->share_ns;
+    const uint8_t *ends = engine->pieces.ends;
+    const uint32_t *token = result->token;
+    uint32_t tokens = 0, others = 0;
+    uint64_t live_ns = 0;
+
+    for (uint32_t i = 0; i < len; i++) {
+        struct sequence *sequence = sequences[i];
+        const uint32_t id = token[i];
+
+        if (i + AHEAD < len) /* a thousand lists of ids do not fit the first cache */
+            __builtin_prefetch(sequences[i + AHEAD]->token + sequences[i + AHEAD]->len, 1);
+        if (sequence->flags | ends[id] | special) {
+            tokens += take_entry(engine, flight, result, i, i);
+            others++;
+            continue;
+        }
+        const uint32_t at = sequence->len, limit = sequence->limit;
+
+        sequence->flights &= landed;
+        sequence->cost_ns += share_ns[i];
+        sequence->len = at + 1;
+        sequence->token[at] = id;
+        live_ns += share_ns[i];
+        if (at == limit)
+            finish_sequence(engine, sequence, ENGINE_LENGTH);
+    }
+    engine->books.live_ns += live_ns;
+    return tokens + len - others;
+}
+
 static uint32_t take_in(struct engine *engine, const struct flight *flight,
                         const struct step_result *result)
 {
-    const uint32_t landed = ~(1u << (flight - engine->flights));
-    const struct step *step = flight->step;
-    uint32_t want = 0, tokens = 0;
+    uint32_t tokens = take_decodes(engine, flight, result), want = flight->decodes;
 
-    for (uint32_t i = 0; i < step->sequences; i++) {
-        struct sequence *sequence = flight->sequence[i];
-        const uint64_t share_ns = engine->share_ns[i];
-
-        if (sequence == NULL) {
-            drop_rows(engine, step->seq_slot[i], share_ns);
-            want += flight->wanted[i];
-            continue;
-        }
-        sequence->flights &= landed;
-        if (step->seq_ctx[i] < sequence->paid) {
-            sequence->recompute_ns += share_ns;
-            engine->books.recompute_ns += share_ns;
-        } else {
-            sequence->cost_ns += share_ns;
-            engine->books.live_ns += share_ns;
-        }
-        if (flight->wanted[i])
-            tokens += take_sample(engine, sequence, result, want++);
-        if (sequence->state == SEQUENCE_LEAVING && sequence->flights == 0)
-            leave(engine, sequence);
+    for (uint32_t i = flight->decodes; i < flight->step->sequences; i++) {
+        tokens += take_entry(engine, flight, result, i, want);
+        want += flight->wanted[i];
     }
     return tokens;
 }
@@ -175,7 +225,16 @@ enum err collect_step(struct engine *engine, struct engine_step_info *info)
 {
     const struct flight *flight = &engine->flights[engine->oldest];
     const struct step *step = flight->step;
-    const struct cost_work work = {step->sequences, step->seq_rows, step->seq_ctx, flight->wanted};
+    const struct cost_work work = {
+        .sequences = step->sequences,
+        .plain = flight->decodes,
+        .rows = step->seq_rows,
+        .ctx = step->seq_ctx,
+        .wanted = flight->wanted,
+        .rows_sum = step->rows,
+        .kv_sum = flight->kv,
+        .wanted_sum = step->wanted,
+    };
     struct step_result result = {0};
     enum err rc = engine->ops->done(engine->device, engine->oldest, -1, &result);
 

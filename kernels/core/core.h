@@ -25,14 +25,18 @@
 /* What the core remembers of a step in flight, beside the device's arrays. */
 struct flight {
     struct step *step;
-    struct sequence **sequence; /* [S] NULL: dropped, it ended in the step before */
+    struct sequence **sequence; /* [S] &engine->dropped: it ended in the step before */
     uint8_t *wanted;            /* [S] 1: its last row is sampled or pooled */
+    uint32_t decodes; /* the first entries: one row each, of the id sampled last, and wanted */
+    uint32_t prefix;  /* entries of the device's arrays that say so already */
+    uint64_t kv;      /* KV tokens that the step touches */
 };
 
 /* Each token's bytes: those of id i lie at bytes[at[i]] .. bytes[at[i + 1]]. */
 struct pieces {
     char *bytes; /* PIECE_PAD more than the last piece needs */
     uint32_t *at;
+    uint32_t longest;
     uint8_t *ends; /* 1: an end token */
 };
 
@@ -71,6 +75,7 @@ struct engine {
     struct kv kv;
     struct sequence **prefills; /* of the step being planned: those that want more than one row */
 
+    struct sequence dropped; /* what a step in flight has in the place of one that ended */
     struct flight flights[DEVICE_STEPS];
     unsigned oldest; /* of those in flight */
     unsigned in_flight;

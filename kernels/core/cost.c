@@ -48,24 +48,21 @@ static uint64_t price(uint64_t part_ns, unsigned shift, uint64_t takers)
     return (uint64_t)(((u128)part_ns << shift) / takers);
 }
 
-static void set_prices(struct prices *prices, const uint64_t part_ns[PART_COUNT], uint64_t total_ns,
-                       const struct cost_work *work)
+static struct prices find_prices(const uint64_t part_ns[PART_COUNT], uint64_t total_ns,
+                                 const struct cost_work *work)
 {
-    uint64_t fixed_ns = part_ns[PART_FIXED], rows = 0, kv = 0, wanted = 0;
-    unsigned room = (unsigned)__builtin_clzll(total_ns | 1) - 1;
+    const unsigned room = (unsigned)__builtin_clzll(total_ns | 1) - 1;
+    const unsigned shift = room < 40 ? room : 40;
+    const bool head = work->wanted_sum > 0;
 
-    for (uint32_t i = 0; i < work->sequences; i++) {
-        rows += work->rows[i];
-        kv += cost_kv(work->rows[i], work->ctx[i]);
-        wanted += work->wanted[i];
-    }
-    if (wanted == 0)
-        fixed_ns += part_ns[PART_HEAD];
-    prices->shift = room < 40 ? room : 40;
-    prices->each = price(fixed_ns, prices->shift, work->sequences);
-    prices->row = price(part_ns[PART_LINEAR], prices->shift, rows);
-    prices->kv = price(part_ns[PART_ATTENTION], prices->shift, kv);
-    prices->wanted = wanted == 0 ? 0 : price(part_ns[PART_HEAD], prices->shift, wanted);
+    return (struct prices){
+        .each =
+            price(part_ns[PART_FIXED] + (head ? 0 : part_ns[PART_HEAD]), shift, work->sequences),
+        .row = price(part_ns[PART_LINEAR], shift, work->rows_sum),
+        .kv = price(part_ns[PART_ATTENTION], shift, work->kv_sum),
+        .wanted = head ? price(part_ns[PART_HEAD], shift, work->wanted_sum) : 0,
+        .shift = shift,
+    };
 }
 
 /* The highest bin that not all of get one; *left becomes how many in it do. */
@@ -90,13 +87,11 @@ static void give_to_largest(uint32_t n, uint32_t left, struct cost_scratch *scra
     uint32_t *candidate = scratch->candidate;
     uint32_t border = find_border(bins, &left), len = 0;
 
-    for (uint32_t i = 0; i < n; i++) {
-        const uint32_t upper = fraction[i] >> BIN_SHIFT;
-
-        ns[i] += upper > border;
-        candidate[len] = i;
-        len += upper == border;
-    }
+    for (uint32_t i = 0; i < n; i++)
+        ns[i] += fraction[i] >> BIN_SHIFT > border;
+    for (uint32_t i = 0; left > 0 && i < n; i++)
+        if (fraction[i] >> BIN_SHIFT == border)
+            candidate[len++] = i;
     for (unsigned shift = BIN_SHIFT; shift > 0 && left > 0;) {
         const uint32_t count = len;
 
@@ -118,27 +113,38 @@ static void give_to_largest(uint32_t n, uint32_t left, struct cost_scratch *scra
         ns[candidate[i]]++;
 }
 
+/* Splits one entry's fixed-point share; returns its whole nanoseconds. */
+static inline uint64_t put_share(uint64_t raw, unsigned shift, uint32_t *fraction, uint32_t *bins)
+{
+    *fraction = (uint32_t)(raw << (64 - shift) >> 32);
+    bins[*fraction >> BIN_SHIFT]++;
+    return raw >> shift;
+}
+
 void cost_split(const uint64_t part_ns[PART_COUNT], const struct cost_work *work,
                 struct cost_scratch *scratch, uint64_t *ret_ns)
 {
-    const uint32_t n = work->sequences;
-    uint32_t bins[BINS] = {0};
+    const uint32_t n = work->sequences, plain = work->plain, *ctx = work->ctx;
+    uint32_t bins[BINS] = {0}, *fraction = scratch->fraction;
     uint64_t total_ns = 0, given_ns = 0;
-    struct prices prices;
 
     for (int part = 0; part < PART_COUNT; part++)
         total_ns += part_ns[part];
-    assert(n > 0 && total_ns < 1ull << 62);
-    set_prices(&prices, part_ns, total_ns, work);
-    for (uint32_t i = 0; i < n; i++) {
+    assert(n > 0 && plain <= n && total_ns < 1ull << 62);
+    const struct prices prices = find_prices(part_ns, total_ns, work);
+    const uint64_t base = prices.each + prices.row + prices.kv + prices.wanted;
+
+    for (uint32_t i = 0; i < plain; i++) {
+        const uint64_t raw = base + ctx[i] * prices.kv;
+
+        given_ns += ret_ns[i] = put_share(raw, prices.shift, &fraction[i], bins);
+    }
+    for (uint32_t i = plain; i < n; i++) {
         const uint64_t raw = prices.each + work->rows[i] * prices.row +
-                             cost_kv(work->rows[i], work->ctx[i]) * prices.kv +
+                             cost_kv(work->rows[i], ctx[i]) * prices.kv +
                              work->wanted[i] * prices.wanted;
 
-        ret_ns[i] = raw >> prices.shift;
-        given_ns += ret_ns[i];
-        scratch->fraction[i] = (uint32_t)(raw << (64 - prices.shift) >> 32);
-        bins[scratch->fraction[i] >> BIN_SHIFT]++;
+        given_ns += ret_ns[i] = put_share(raw, prices.shift, &fraction[i], bins);
     }
     /* Below one a sequence, unless prices were so low that rounding took most of them. */
     for (; total_ns - given_ns >= n; given_ns += n)

@@ -16,12 +16,16 @@
 
 #include <stdint.h>
 
-/* The work of a step's sequences, an entry each. */
+/* The work of a step's sequences, an entry each, and its sums, which the step plan has anyway. */
 struct cost_work {
     uint32_t sequences;
+    uint32_t plain;        /* the first of them have one row each, and it is wanted */
     const uint32_t *rows;  /* >= 1 */
     const uint32_t *ctx;   /* tokens in the KV cache before the step */
     const uint8_t *wanted; /* 1: its last row is sampled or pooled */
+    uint64_t rows_sum;
+    uint64_t kv_sum; /* of cost_kv() */
+    uint64_t wanted_sum;
 };
 
 /* Room for the fractions of a step of `sequences_max`. */

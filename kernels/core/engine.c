@@ -70,10 +70,8 @@ static struct sequence *copy_request(struct engine *engine, const struct engine_
         sequence->flags |= SEQUENCE_EMBED;
     if (request->ignore_eos)
         sequence->flags |= SEQUENCE_IGNORE_EOS;
-    if (request->include_stop)
-        sequence->flags |= SEQUENCE_KEEP_STOP;
     if (request->stop_len > 0 && request->kind == ENGINE_GENERATE) {
-        sequence->flags |= SEQUENCE_STOPS;
+        sequence->flags |= SEQUENCE_STOPS | (request->include_stop ? SEQUENCE_KEEP_STOP : 0);
         sequence->stops = stops_new(request->stop, request->stop_len);
     }
     return sequence;
@@ -194,6 +192,7 @@ void engine_cancel(struct engine *engine, uint64_t tag)
         finish_sequence(engine, sequence, ENGINE_CANCELLED);
     } else if (sequence->state == SEQUENCE_RUNNING) {
         sequence->state = SEQUENCE_LEAVING;
+        sequence->plain = 0;
         engine->running--;
         engine->coming_blocks += engine->slot_blocks[sequence->slot];
     }

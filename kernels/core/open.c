@@ -126,6 +126,8 @@ void pieces_init(struct pieces *pieces, const struct tokenizer *tokenizer)
 
         pieces->at[id] = (uint32_t)bytes.len;
         pieces->ends[id] = tokenizer_is_end(tokenizer, id);
+        if (piece.len > pieces->longest)
+            pieces->longest = (uint32_t)piece.len;
         buffer_add(&bytes, piece.data, piece.len);
     }
     pieces->at[vocab] = (uint32_t)bytes.len;
@@ -188,14 +190,25 @@ static void allocate(struct engine *engine, const struct engine_options *options
         engine->flights[i].sequence = xcalloc(sequences, sizeof(struct sequence *));
         engine->flights[i].wanted = xcalloc(sequences, 1);
     }
+    engine->dropped.flags = SEQUENCE_DROPPED;
     kv_init(&engine->kv, limits->blocks);
     cost_scratch_init(&engine->scratch, sequences);
+}
+
+/* Aligned, as the sequence in it wants. */
+static struct engine *new_engine(void)
+{
+    struct engine *engine = aligned_alloc(_Alignof(struct engine), sizeof(*engine));
+
+    if (engine == NULL)
+        engine = xmalloc(SIZE_MAX); /* logs and ends */
+    return memset(engine, 0, sizeof(*engine));
 }
 
 enum err core_open(const struct engine_options *options, const struct device_ops *ops,
                    struct engine **ret)
 {
-    struct engine *engine = xcalloc(1, sizeof(*engine));
+    struct engine *engine = new_engine();
     struct device_limits limits;
     enum err rc;
 

@@ -27,8 +27,7 @@ void requeue_sequence(struct engine *engine, struct sequence *sequence)
     release_slot(engine, sequence->slot);
     if (sequence->paid < sequence->computed)
         sequence->paid = sequence->computed;
-    sequence->computed = 0;
-    sequence->room = 0;
+    sequence->computed = sequence->plain = sequence->room = 0;
     sequence->flags &= ~(uint32_t)SEQUENCE_EVICTED;
     sequence->state = SEQUENCE_WAITING;
     sequence_list_insert(&engine->waiting, sequence);
@@ -51,6 +50,7 @@ static void evict(struct engine *engine, struct sequence *sequence)
 {
     engine->running--;
     engine->evicted = true;
+    sequence->plain = 0;
     if (sequence->flights == 0) {
         requeue_sequence(engine, sequence);
         return;
@@ -99,55 +99,97 @@ static bool find_room(struct engine *engine, struct sequence *sequence, uint32_t
     return sequence->room > sequence->computed;
 }
 
-/* Adds an entry for `rows` rows; the caller writes their tokens. */
-static inline void add_rows(struct engine *engine, struct flight *flight, struct sequence *sequence,
-                            uint32_t rows)
+/*
+ * A decode entry always looks the same but for its slot and its context, and the decodes come first
+ * in a step: what is the same was written by the step before in this step slot.
+ */
+static void write_prefix(struct flight *flight, uint32_t len)
 {
     struct step *step = flight->step;
-    const uint32_t index = step->sequences++;
-    const bool wanted = sequence->computed + rows == sequence->goal;
 
-    flight->sequence[index] = sequence;
-    flight->wanted[index] = wanted;
-    step->seq_slot[index] = sequence->slot;
-    step->seq_row[index] = step->rows;
-    step->seq_rows[index] = rows;
-    step->seq_ctx[index] = sequence->computed;
-    step->rows += rows;
-    sequence->computed += rows;
-    sequence->index = index;
-    sequence->flights |= 1u << (flight - engine->flights);
-    if (wanted) {
-        step->want_row[step->wanted] = step->rows - 1;
-        step->want_seq[step->wanted++] = index;
-        sequence->goal += sequence->goal < sequence->limit;
+    for (uint32_t i = flight->prefix; i < len; i++) {
+        step->seq_row[i] = step->want_row[i] = step->want_seq[i] = i;
+        step->seq_rows[i] = 1;
+        step->token[i] = -1;
+        flight->wanted[i] = 1;
     }
+    flight->prefix = len;
+}
+
+/* What stands between a sequence and a plain decode row; false when it gets none in this step. */
+static bool clear_way(struct engine *engine, struct sequence *sequence, uint32_t *starved)
+{
+    if (sequence->computed == sequence->limit)
+        return false; /* its last token is being sampled */
+    if (sequence->computed == sequence->room && !find_room(engine, sequence, starved))
+        return false;
+    sequence->plain = sequence->room < sequence->limit ? sequence->room : sequence->limit;
+    return true;
 }
 
 /* All that decode; drops those that no longer run from the list and collects those that read. */
 static uint32_t plan_decodes(struct engine *engine, struct flight *flight, uint32_t *starved)
 {
-    uint32_t kept = 0, prefills = 0;
+    const uint32_t bit = 1u << (flight - engine->flights), run_len = engine->run_len;
+    uint32_t *seq_slot = flight->step->seq_slot, *seq_ctx = flight->step->seq_ctx;
+    struct sequence **run = engine->run, **planned = flight->sequence;
+    uint32_t kept = 0, prefills = 0, index = 0;
+    uint64_t kv = 0;
 
-    for (uint32_t i = 0; i < engine->run_len; i++) {
-        struct sequence *sequence = engine->run[i];
+    write_prefix(flight, run_len);
+    for (uint32_t i = 0; i < run_len; i++) {
+        struct sequence *sequence = run[i];
 
-        if (sequence->state != SEQUENCE_RUNNING)
-            continue;
-        engine->run[kept++] = sequence;
-        if (sequence->computed < sequence->admitted) {
-            engine->prefills[prefills++] = sequence;
-            continue;
+        if (sequence->computed >= sequence->plain) {
+            if (sequence->state != SEQUENCE_RUNNING)
+                continue;
+            if (sequence->computed < sequence->admitted)
+                engine->prefills[prefills++] = sequence;
+            run[kept++] = sequence;
+            if (sequence->computed < sequence->admitted || !clear_way(engine, sequence, starved))
+                continue;
+        } else {
+            run[kept++] = sequence;
         }
-        if (sequence->computed == sequence->goal)
-            continue;
-        if (sequence->computed == sequence->room && !find_room(engine, sequence, starved))
-            continue;
-        flight->step->token[flight->step->rows] = -1;
-        add_rows(engine, flight, sequence, 1);
+        planned[index] = sequence;
+        seq_slot[index] = sequence->slot;
+        seq_ctx[index] = sequence->computed++;
+        kv += sequence->computed;
+        sequence->flights |= bit;
+        sequence->index = index++;
     }
     engine->run_len = kept;
+    flight->decodes = index;
+    flight->kv = kv;
+    flight->step->sequences = flight->step->rows = flight->step->wanted = index;
     return prefills;
+}
+
+/* An entry for `rows` rows of known ids. */
+static void add_chunk(struct engine *engine, struct flight *flight, struct sequence *sequence,
+                      uint32_t rows)
+{
+    struct step *step = flight->step;
+    const uint32_t index = step->sequences++, ctx = sequence->computed;
+    const bool wanted = ctx + rows == sequence->admitted;
+
+    memcpy(step->token + step->rows, sequence->token + ctx, rows * sizeof(*step->token));
+    flight->sequence[index] = sequence;
+    flight->wanted[index] = wanted;
+    flight->kv += cost_kv(rows, ctx);
+    step->seq_slot[index] = sequence->slot;
+    step->seq_row[index] = step->rows;
+    step->seq_rows[index] = rows;
+    step->seq_ctx[index] = ctx;
+    step->rows += rows;
+    if (wanted) {
+        step->want_row[step->wanted] = step->rows - 1;
+        step->want_seq[step->wanted++] = index;
+    }
+    sequence->computed += rows;
+    sequence->index = index;
+    sequence->flights |= 1u << (flight - engine->flights);
+    flight->prefix = flight->decodes;
 }
 
 /* As much of its ids as budget and blocks allow; rows read before and new ones never together. */
@@ -156,7 +198,7 @@ static void plan_chunk(struct engine *engine, struct flight *flight, struct sequ
 {
     struct step *step = flight->step;
     const uint32_t at = sequence->computed, budget = engine->rows_max - step->rows;
-    uint32_t rows = sequence->goal - at;
+    uint32_t rows = sequence->admitted - at;
 
     if (rows > budget)
         rows = budget;
@@ -167,8 +209,7 @@ static void plan_chunk(struct engine *engine, struct flight *flight, struct sequ
         return;
     if (rows > sequence->room - at)
         rows = sequence->room - at;
-    memcpy(step->token + step->rows, sequence->token + at, rows * sizeof(*step->token));
-    add_rows(engine, flight, sequence, rows);
+    add_chunk(engine, flight, sequence, rows);
 }
 
 /* Room for what it has to read and a block for each that runs already, so that few are evicted. */
@@ -188,7 +229,7 @@ static void admit(struct engine *engine, struct sequence *sequence)
     engine->slots->pool[slot] = (sequence->flags & SEQUENCE_EMBED) != 0;
     sequence->slot = slot;
     sequence->state = SEQUENCE_RUNNING;
-    sequence->goal = sequence->admitted = sequence->len;
+    sequence->admitted = sequence->len;
     engine->run[engine->run_len++] = sequence;
     engine->running++;
 }
@@ -205,7 +246,6 @@ bool plan_step(struct engine *engine)
         return false;
     engine->evicted = false;
     step = flight->step = engine->ops->begin(engine->device, slot);
-    step->sequences = step->rows = step->wanted = 0;
     prefills = plan_decodes(engine, flight, &starved);
     for (uint32_t i = 0; i < prefills && step->rows < engine->rows_max; i++)
         if (engine->prefills[i]->state == SEQUENCE_RUNNING)

@@ -2,10 +2,10 @@
  * sequence.h: one request inside the engine, from submit to the end of its event, and the pool that
  * its memory comes from and goes back to.
  *
- * ONE COUNTER `computed` counts the positions whose rows were planned, `goal` those that may be: the
- * ids that are known and the one being sampled. A sequence wants steps while computed < goal,
- * whether it is reading a prompt in chunks, decoding, or reading again after an eviction or a
- * checkpoint. Rows below `paid` were read before: their time is `recompute`.
+ * ONE COUNTER `computed` counts the positions whose rows were planned. Below `admitted`, the ids known
+ * when it got its slot, there is something to read, in chunks: a prompt, or after an eviction or a
+ * checkpoint all there was. From there on one row a step, whose id the device alone may know, up to
+ * `limit`. Rows below `paid` were read before: their time is `recompute`.
  */
 #ifndef MSERVE_KERNELS_CORE_SEQUENCE_H
 #define MSERVE_KERNELS_CORE_SEQUENCE_H
@@ -29,9 +29,10 @@ enum {
     SEQUENCE_STOPS = 1,      /* its text grows with each token, for stop strings */
     SEQUENCE_EMBED = 2,      /* wants an embedding, not tokens */
     SEQUENCE_IGNORE_EOS = 4, /* an end token is a token like any other */
-    SEQUENCE_KEEP_STOP = 8,  /* the stop string stays in the text */
+    SEQUENCE_KEEP_STOP = 8,  /* with SEQUENCE_STOPS: the stop string stays in the text */
     SEQUENCE_CANCELLED = 16, /* leaves for good */
     SEQUENCE_EVICTED = 32,   /* leaves to wait again */
+    SEQUENCE_DROPPED = 64,   /* engine->dropped: in the place of one that ended */
 };
 
 struct sequence {
@@ -40,15 +41,15 @@ struct sequence {
     uint64_t cost_ns;  /* charged so far */
     uint32_t len;      /* ids known */
     uint32_t computed; /* rows planned */
-    uint32_t goal;     /* rows that may be planned */
-    uint32_t limit;    /* rows it will ever want: the last id's row is of no use */
-    uint32_t admitted; /* ids known when it got its slot: rows from here on are "last sampled" */
-    uint32_t paid;     /* rows that were read before */
-    uint32_t room;     /* positions that its KV blocks hold */
+    uint32_t plain;    /* it decodes and needs nothing else while computed is below this */
     uint32_t slot;
     uint32_t flights; /* bit i: step slot i has rows of it, not collected yet */
     uint32_t index;   /* in the step planned last that has */
-    uint32_t flags;
+    uint32_t flags;   /* 0: each token is appended, and that is all */
+    uint32_t limit;   /* rows it will ever want: the last id's row is of no use */
+    uint32_t admitted;
+    uint32_t paid;
+    uint32_t room; /* positions that its KV blocks hold */
     enum sequence_state state;
 
     uint64_t tag;

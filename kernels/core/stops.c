@@ -7,6 +7,7 @@
 
 struct stops {
     uint32_t len;
+    bool last[256]; /* a stop ends in this byte: without one of them in sight no stop has ended */
     struct slice stop[STOPS_MAX];
     char bytes[];
 };
@@ -21,6 +22,7 @@ struct stops *stops_new(const struct slice *stop, uint32_t len)
     for (uint32_t i = 0; i < len; i++)
         total += stop[i].len;
     stops = xmalloc(sizeof(*stops) + total);
+    memset(stops->last, 0, sizeof(stops->last));
     stops->len = len;
     at = stops->bytes;
     for (uint32_t i = 0; i < len; i++) {
@@ -28,6 +30,7 @@ struct stops *stops_new(const struct slice *stop, uint32_t len)
         memcpy(at, stop[i].data, stop[i].len);
         stops->stop[i] = (struct slice){at, stop[i].len};
         at += stop[i].len;
+        stops->last[(uint8_t)at[-1]] = true;
     }
     return stops;
 }
@@ -40,9 +43,11 @@ void stops_free(struct stops *stops)
 bool stops_find(const struct stops *stops, struct slice text, size_t seen, size_t *ret_begin,
                 size_t *ret_end)
 {
-    bool found = false;
+    bool found = false, near = false;
 
-    for (uint32_t i = 0; i < stops->len; i++) {
+    for (size_t i = seen; i < text.len; i++)
+        near |= stops->last[(uint8_t)text.data[i]];
+    for (uint32_t i = 0; near && i < stops->len; i++) {
         const struct slice stop = stops->stop[i];
         const size_t from = seen >= stop.len ? seen - stop.len + 1 : 0;
         const char *hit = from >= text.len

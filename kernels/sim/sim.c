@@ -9,7 +9,7 @@
 
 #include "config/log.h"
 
-enum { BLOCK = DEVICE_BLOCK_TOKENS };
+enum { BLOCK = DEVICE_BLOCK_TOKENS, STRIDE = 64 };
 
 /* Odd numbers with about as many ones as zeros. */
 #define MIX_A 0x9e6c63d0876a3f15ull
@@ -39,6 +39,8 @@ struct sim {
     uint64_t *kv;         /* [blocks][BLOCK] hash of a position and all before it */
     uint32_t *last;       /* [slot] token sampled last */
     uint64_t *pool;       /* [slot] sum of hashes */
+    uint64_t *key;        /* [slot] of what is drawn: from its sampling, at position 0 */
+    uint64_t *at[STRIDE]; /* scratch: KV of the rows in hand */
     uint64_t clock_ns;    /* end of the step enqueued last */
     uint64_t wall_due_ns; /* when that is on the wall */
 };
@@ -161,6 +163,7 @@ static enum err sim_open(const struct model *model, const struct engine_options 
     sim->kv = xcalloc(limits->blocks, BLOCK * sizeof(uint64_t));
     sim->last = xcalloc(sequences, sizeof(uint32_t));
     sim->pool = xcalloc(sequences, sizeof(uint64_t));
+    sim->key = xcalloc(sequences, sizeof(uint64_t));
     for (int i = 0; i < DEVICE_STEPS; i++)
         new_step(&sim->steps[i], limits);
     sim->clock_ns = options->sim.load_ns;
@@ -184,6 +187,7 @@ static void sim_close(struct device *device)
     free(sim->kv);
     free(sim->last);
     free(sim->pool);
+    free(sim->key);
     free(sim);
 }
 
@@ -197,11 +201,19 @@ static struct step *sim_begin(struct device *device, unsigned slot)
     return &sim_of(device)->steps[slot].step;
 }
 
+/* Five cycles a row: a multiplication carries low bits up, the rotation brings high ones down. */
 static inline uint64_t chain(uint64_t before, uint32_t token, uint32_t position)
 {
-    const uint64_t mixed = ((before ^ token) + position) * MIX_A;
+    const uint64_t mixed = (before ^ ((uint64_t)position << 32 | token)) * MIX_A;
 
-    return mixed ^ (mixed >> 32);
+    return mixed << 32 | mixed >> 32;
+}
+
+/* Greedy choices follow from the ids alone. */
+static uint64_t key_of(const struct engine_sampling *sampling)
+{
+    return sampling->temperature > 0 ? sampling->seed * MIX_B + ((uint64_t)sampling->choice << 32)
+                                     : 0;
 }
 
 /* Rows of one sequence, block by block. Returns the KV tokens that its attention touches. */
@@ -216,6 +228,8 @@ static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t se
 
     if (ctx > 0)
         hash = sim->kv[(size_t)blocks[(ctx - 1) / BLOCK] * BLOCK + (ctx - 1) % BLOCK];
+    else
+        sim->key[slot] = key_of(&sim->slots.sampling[slot]);
     for (uint32_t row = 0; row < rows;) {
         const uint32_t at = (ctx + row) % BLOCK;
         const uint32_t end = rows - row < BLOCK - at ? rows : row + BLOCK - at;
@@ -231,19 +245,67 @@ static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t se
     }
     if (sim->slots.pool[slot])
         sim->pool[slot] = (ctx == 0 ? 0 : sim->pool[slot]) + sum;
-    return (uint64_t)rows * ctx + (uint64_t)rows * (rows + 1) / 2;
+    return (uint64_t)rows * ctx + (uint64_t)rows * ((uint64_t)rows + 1) / 2;
+}
+
+/*
+ * From sequence `from` on, as long as they are single rows with tokens before them, at most STRIDE:
+ * nearly all are. First where their KV lies, then what stands there, so that the memory is on its
+ * way when it is wanted. Returns their number, and adds the KV tokens they touch.
+ */
+static uint32_t run_rows(struct sim *sim, const struct sim_step *step, uint32_t from,
+                         uint64_t *touched)
+{
+    const struct step *plan = &step->step;
+    const uint32_t *slot = plan->seq_slot, *ctx = plan->seq_ctx, *row = plan->seq_row;
+    const uint32_t *rows = plan->seq_rows, *blocks = sim->slots.blocks, *last = sim->last;
+    const uint32_t end = plan->sequences - from < STRIDE ? plan->sequences : from + STRIDE;
+    const size_t blocks_stride = sim->slots.blocks_stride;
+    const uint8_t *pool = sim->slots.pool;
+    uint64_t **at = sim->at, *kv = sim->kv, sum = 0;
+    uint32_t i = from;
+
+    for (; i < end && rows[i] == 1 && ctx[i] > 0 && !pool[slot[i]]; i++) {
+        const uint32_t block = blocks[slot[i] * blocks_stride + ctx[i] / BLOCK];
+
+        *at = &kv[(size_t)block * BLOCK + ctx[i] % BLOCK];
+        __builtin_prefetch(*at++, 1);
+        sum += ctx[i] + 1;
+    }
+    *touched += sum;
+    at = sim->at;
+    for (uint32_t stop = i, seq = from; seq < stop; seq++) {
+        const uint32_t position = ctx[seq];
+        const int32_t id = plan->token[row[seq]];
+        uint64_t hash;
+
+        if (position % BLOCK > 0)
+            hash = (*at)[-1];
+        else /* the one before stands at the end of another block */
+            hash = kv[(size_t)blocks[slot[seq] * blocks_stride + position / BLOCK - 1] * BLOCK +
+                      BLOCK - 1];
+        hash = chain(hash, id >= 0 ? (uint32_t)id : last[slot[seq]], position);
+        **at++ = step->row_hash[row[seq]] = hash;
+    }
+    return i - from;
 }
 
 static void sim_forward(struct device *device, unsigned slot)
 {
     struct sim *sim = sim_of(device);
     struct sim_step *step = &sim->steps[slot];
+    const struct step *plan = &step->step;
     uint64_t kv = 0;
 
-    for (uint32_t seq = 0; seq < step->step.sequences; seq++)
-        kv += run_sequence(sim, step, seq);
+    for (uint32_t seq = 0; seq < plan->sequences;) {
+        const uint32_t len = run_rows(sim, step, seq, &kv);
+
+        if (len == 0)
+            kv += run_sequence(sim, step, seq);
+        seq += len > 0 ? len : 1;
+    }
     step->part_ns[PART_FIXED] = sim->options.fixed_ns;
-    step->part_ns[PART_LINEAR] = step->step.rows * sim->options.row_ns;
+    step->part_ns[PART_LINEAR] = plan->rows * sim->options.row_ns;
     step->part_ns[PART_ATTENTION] = kv * sim->options.kv_ns / 1024;
 }
 
@@ -261,17 +323,13 @@ static void embed(const struct sim *sim, uint32_t slot, float *embedding)
         embedding[i] = (float)(embedding[i] / sqrt(norm));
 }
 
-static inline uint32_t draw(const struct sim *sim, uint64_t hash, uint32_t slot, uint32_t position)
+static inline uint32_t draw(uint64_t hash, uint64_t key, uint64_t end_below)
 {
-    const struct engine_sampling *sampling = &sim->slots.sampling[slot];
-    uint64_t mixed = hash;
+    uint64_t mixed = (hash ^ key) * MIX_C;
 
-    if (sampling->temperature > 0)
-        mixed ^= sampling->seed * MIX_B + ((uint64_t)sampling->choice << 32) + position;
-    mixed *= MIX_C;
     mixed ^= mixed >> 29;
     mixed *= MIX_B;
-    if ((mixed >> 32) * 1000000 >> 32 < sim->options.eos_per_million)
+    if (mixed >> 32 < end_below)
         return SIM_END;
     return (uint8_t)alphabet[mixed >> 20 & 63];
 }
@@ -281,17 +339,21 @@ static void sim_sample(struct device *device, unsigned slot)
     struct sim *sim = sim_of(device);
     struct sim_step *step = &sim->steps[slot];
     const struct step *plan = &step->step;
+    const uint32_t *want_row = plan->want_row, *want_seq = plan->want_seq;
+    const uint32_t *seq_slot = plan->seq_slot;
+    const uint64_t end_below = ((uint64_t)sim->options.eos_per_million << 32) / 1000000;
+    const uint64_t *row_hash = step->row_hash, *key = sim->key;
+    uint32_t *token = step->token, *last = sim->last;
+    const uint8_t *pool = sim->slots.pool;
 
-    for (uint32_t want = 0; want < plan->wanted; want++) {
-        const uint32_t row = plan->want_row[want], seq = plan->want_seq[want];
-        const uint32_t position = plan->seq_ctx[seq] + row - plan->seq_row[seq] + 1;
-        const uint32_t at = plan->seq_slot[seq];
+    for (uint32_t want = 0, wanted = plan->wanted; want < wanted; want++) {
+        const uint32_t at = seq_slot[want_seq[want]];
 
-        if (sim->slots.pool[at]) {
-            step->token[want] = 0;
+        if (pool[at]) {
+            token[want] = 0;
             embed(sim, at, step->embedding + (size_t)want * SIM_EMBEDDING_LEN);
         } else {
-            step->token[want] = sim->last[at] = draw(sim, step->row_hash[row], at, position);
+            token[want] = last[at] = draw(row_hash[want_row[want]], key[at], end_below);
         }
     }
     step->part_ns[PART_HEAD] = plan->wanted * sim->options.head_ns;

@@ -1,0 +1,131 @@
+/*
+ * bench_engine.c: what the engine's core and the simulated device cost per generated token and per
+ * request, in CPU time of their one thread. The chain's requests: 300 ids in, 500 out, 1,024 at a
+ * time. A second run generates one token each: what a request costs however long it is. With
+ * stops, each request has one stop string that never comes.
+ *
+ * Prints one line a run, as key=value, with the CPU's name.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "kernels/engine.h"
+
+enum { PROMPT = 300, OUTPUT = 500, SEQUENCES = 1024 };
+
+struct run {
+    const char *name;
+    uint32_t requests;
+    uint32_t tokens_max;
+    uint32_t stop_len;
+};
+
+static double cpu_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void print_cpu(void)
+{
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[256];
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        if (strncmp(line, "model name", 10) == 0) {
+            printf("cpu=\"%.*s\"\n", (int)strcspn(strchr(line, ':') + 2, "\n"),
+                   strchr(line, ':') + 2);
+            break;
+        }
+    if (file != NULL)
+        fclose(file);
+}
+
+static struct engine *open_engine(void)
+{
+    const struct engine_options options = {
+        .backend = "sim",
+        .sequences_max = SEQUENCES,
+        .waiting_max = 2 * SEQUENCES,
+        .rows_max = 8192,
+        .context_max = 1024,
+        .sim = {.fixed_ns = 2000000, .row_ns = 9000, .kv_ns = 30000, .head_ns = 1000},
+    };
+    struct engine *engine = NULL;
+
+    if (engine_open(&options, &engine) != ERR_OK)
+        exit(1);
+    return engine;
+}
+
+static void submit_all(struct engine *engine, const struct run *run, uint32_t *next)
+{
+    static const struct slice stop[] = {{"0123456789", 10}};
+    uint32_t prompt[PROMPT];
+
+    while (*next < run->requests) {
+        struct engine_request request = {
+            .tag = *next,
+            .prompt = prompt,
+            .prompt_len = PROMPT,
+            .tokens_max = run->tokens_max,
+            .sampling = {.temperature = 1, .top_p = 1, .seed = *next},
+            .stop = stop,
+            .stop_len = run->stop_len,
+        };
+
+        for (uint32_t i = 0; i < PROMPT; i++)
+            prompt[i] = (*next + i * 7) & 255;
+        if (engine_submit(engine, &request) != ERR_OK)
+            return;
+        ++*next;
+    }
+}
+
+/* Returns the tokens generated. */
+static uint64_t drive(struct engine *engine, const struct run *run)
+{
+    struct engine_step_info info = {0};
+    struct engine_event event;
+    uint64_t tokens = 0;
+    uint32_t next = 0;
+
+    while (!info.idle) {
+        submit_all(engine, run, &next);
+        if (engine_step(engine, &info) != ERR_OK)
+            exit(1);
+        while (engine_poll(engine, &event))
+            tokens += event.tokens_len;
+    }
+    return tokens;
+}
+
+/* With an argument only the run of that name: for a profile. */
+int main(int argc, char **argv)
+{
+    const struct run runs[] = {
+        {"chain", 16384, OUTPUT, 0},
+        {"one_token", 65536, 1, 0},
+        {"stops", 8192, OUTPUT, 1},
+    };
+
+    print_cpu();
+    for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+        if (argc > 1 && strcmp(argv[1], runs[i].name) != 0)
+            continue;
+        struct engine *engine = open_engine();
+        const double from = cpu_seconds();
+        const uint64_t tokens = drive(engine, &runs[i]);
+        const double seconds = cpu_seconds() - from;
+
+        printf("run=%s requests=%u tokens=%llu ns_per_token=%.2f ns_per_request=%.0f\n",
+               runs[i].name, runs[i].requests, (unsigned long long)tokens,
+               seconds * 1e9 / (double)tokens, seconds * 1e9 / runs[i].requests);
+        engine_close(engine);
+    }
+    return 0;
+}
