@@ -98,11 +98,12 @@ struct device;
 
 struct device_ops {
     const char *name; /* "ref", "sim" */
+    bool needs_model; /* false: it is its own, with the byte tokenizer */
 
     /* Bytes for weights, KV and activations under these limits. */
     enum err (*plan)(const struct model *model, const struct device_limits *limits,
                      struct engine_plan *ret);
-    /* `model` is borrowed until close (NULL for sim). */
+    /* `model` is borrowed until close (NULL where none is needed). */
     enum err (*open)(const struct model *model, const struct engine_options *options,
                      const struct device_limits *limits, struct device **ret);
     void (*close)(struct device *device);

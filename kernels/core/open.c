@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config/log.h"
+#include "kernels/model/model.h"
 #include "kernels/sim/sim.h"
 
 enum { BLOCK = DEVICE_BLOCK_TOKENS, SEQUENCES_MAX = 4096, ROWS_MAX = 65536 };
@@ -88,8 +89,11 @@ static enum err size_pool(const struct device_ops *ops, const struct model *mode
 static enum err set_limits(const struct device_ops *ops, const struct model *model,
                            const struct engine_options *options, struct device_limits *ret)
 {
-    const uint32_t native = SIM_CONTEXT_MAX;
+    const uint32_t native = model != NULL ? model->hyper.context : SIM_CONTEXT_MAX;
 
+    if (model != NULL && options->context_max > native)
+        return fail(ERR_SETTINGS, "context_max is %u, but the model was made for %u",
+                    options->context_max, native);
     *ret = (struct device_limits){
         .rows_max = options->rows_max,
         .sequences_max = options->sequences_max,
@@ -99,18 +103,33 @@ static enum err set_limits(const struct device_ops *ops, const struct model *mod
     return size_pool(ops, model, options, ret);
 }
 
+/* The model and what follows from it; *ret_model stays NULL for a device that needs none. */
+static enum err prepare(const struct device_ops *ops, const struct engine_options *options,
+                        struct model **ret_model, struct device_limits *ret_limits)
+{
+    enum err rc = check_options(options);
+
+    if (rc == ERR_OK && ops->needs_model && options->model_path == NULL)
+        rc = fail(ERR_SETTINGS, "backend \"%s\" needs a model file", ops->name);
+    if (rc == ERR_OK && ops->needs_model)
+        rc = model_open(options->model_path, ret_model);
+    if (rc == ERR_OK)
+        rc = set_limits(ops, *ret_model, options, ret_limits);
+    return rc;
+}
+
 enum err engine_plan(const struct engine_options *options, struct engine_plan *ret)
 {
     const struct device_ops *ops;
     struct device_limits limits;
+    struct model *model = NULL;
     enum err rc = find_device(options->backend, &ops);
 
     if (rc == ERR_OK)
-        rc = check_options(options);
+        rc = prepare(ops, options, &model, &limits);
     if (rc == ERR_OK)
-        rc = set_limits(ops, NULL, options, &limits);
-    if (rc == ERR_OK)
-        rc = ops->plan(NULL, &limits, ret);
+        rc = ops->plan(model, &limits, ret);
+    model_close(model);
     return rc;
 }
 
@@ -143,16 +162,30 @@ void pieces_release(struct pieces *pieces)
     *pieces = (struct pieces){0};
 }
 
-static void describe_sim(struct engine *engine, const struct engine_options *options)
+/* The simulated model: named by what decides its tokens, not by its speed. */
+static void describe_sim(const struct engine_options *options, struct engine_model *about)
 {
-    struct engine_model *about = &engine->about;
     char text[64];
     int len = snprintf(text, sizeof(text), "sim eos_per_million=%u", options->sim.eos_per_million);
 
     snprintf(about->name, sizeof(about->name), "sim");
+    snprintf(about->chat_format, sizeof(about->chat_format), "plain");
     SHA256((const unsigned char *)text, (size_t)len, about->digest);
     about->vocab = SIM_VOCAB;
     about->embedding_len = SIM_EMBEDDING_LEN;
+}
+
+/* The model's name, digest and tokenizer. */
+static enum err describe(struct engine *engine, const struct engine_options *options)
+{
+    if (engine->model == NULL) {
+        engine->tokenizer = tokenizer_new_bytes();
+        describe_sim(options, &engine->about);
+        return ERR_OK;
+    }
+    engine->tokenizer = engine->model->tokenizer;
+    model_describe(engine->model, &engine->about);
+    return model_digest(engine->model, options->model_sha256, engine->about.digest);
 }
 
 /* What must be equal for two engines to give equal tokens. */
@@ -214,18 +247,16 @@ enum err core_open(const struct engine_options *options, const struct device_ops
 
     engine->ops = ops;
     engine->began_ns = ops->clock_ns(NULL);
-    rc = check_options(options);
+    rc = prepare(ops, options, &engine->model, &limits);
     if (rc)
         goto done;
-    rc = set_limits(ops, engine->model, options, &limits);
+    rc = describe(engine, options);
     if (rc)
         goto done;
     rc = ops->open(engine->model, options, &limits, &engine->device);
     if (rc)
         goto done;
     engine->slots = ops->slots(engine->device);
-    engine->tokenizer = tokenizer_new_bytes();
-    describe_sim(engine, options);
     engine->about.context_max = limits.context_max;
     set_numerics(engine);
     pieces_init(&engine->pieces, engine->tokenizer);
@@ -251,8 +282,11 @@ void engine_close(struct engine *engine)
 {
     if (engine == NULL)
         return;
-    engine->ops->close(engine->device);
-    tokenizer_free(engine->tokenizer);
+    if (engine->device != NULL)
+        engine->ops->close(engine->device);
+    if (engine->model == NULL)
+        tokenizer_free(engine->tokenizer);
+    model_close(engine->model);
     pieces_release(&engine->pieces);
     sequence_pool_release(&engine->pool);
     tags_release(&engine->tags);
