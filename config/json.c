@@ -130,21 +130,35 @@ static uint32_t hex4(const char *at)
     return value;
 }
 
+static char short_escape(char letter)
+{
+    switch (letter) {
+    case 'b':
+        return '\b';
+    case 'f':
+        return '\f';
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    default:
+        return letter; /* quote, backslash or slash */
+    }
+}
+
 /*
  * Decodes the escape at *at (behind its backslash) into `out` and moves *at behind it; 0 for half a
  * surrogate pair. yajl has seen that the escape is well formed.
  */
 static size_t decode_escape(const char **at, const char *end, char out[4])
 {
-    static const char names[] = "bfnrt";
-    static const char bytes[] = "\b\f\n\r\t";
     char c = *(*at)++;
-    const char *found;
     uint32_t unit;
 
     if (c != 'u') {
-        found = strchr(names, c);
-        out[0] = found != NULL ? bytes[found - names] : c;
+        out[0] = short_escape(c);
         return 1;
     }
     unit = hex4(*at);

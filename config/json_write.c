@@ -41,17 +41,37 @@ static size_t plain_len(const char *at, const char *end)
     return (size_t)(at - start);
 }
 
+/* The letter behind the backslash; 0 for a byte that is written as \u00xx. */
+static char short_escape(char c)
+{
+    switch (c) {
+    case '"':
+    case '\\':
+        return c;
+    case '\b':
+        return 'b';
+    case '\f':
+        return 'f';
+    case '\n':
+        return 'n';
+    case '\r':
+        return 'r';
+    case '\t':
+        return 't';
+    default:
+        return 0;
+    }
+}
+
 static void add_escape(struct buffer *buffer, char c)
 {
     static const char hex[] = "0123456789abcdef";
-    static const char bytes[] = "\"\\\b\f\n\r\t";
-    static const char names[] = "\"\\bfnrt";
-    const char *found = c != '\0' ? strchr(bytes, c) : NULL;
+    char letter = short_escape(c);
     char out[6] = {'\\', 'u', '0', '0', hex[(unsigned char)c >> 4], hex[c & 15]};
 
-    if (found != NULL)
-        out[1] = names[found - bytes];
-    buffer_add(buffer, out, found != NULL ? 2 : 6);
+    if (letter != 0)
+        out[1] = letter;
+    buffer_add(buffer, out, letter != 0 ? 2 : 6);
 }
 
 void json_write_string(struct buffer *buffer, struct slice text)
