@@ -27,6 +27,7 @@ struct list {
 
 struct publisher {
     struct publisher_options options;
+    struct publisher_job job;
     struct kafka_trouble trouble;
     rd_kafka_t *client;
     rd_kafka_topic_t *topic;
@@ -226,6 +227,11 @@ void publisher_close(struct publisher *publisher)
     free(publisher);
 }
 
+void publisher_begin(struct publisher *publisher, const struct publisher_job *job)
+{
+    publisher->job = *job;
+}
+
 struct chunk *publisher_chunk(struct publisher *publisher)
 {
     struct chunk *chunk;
@@ -272,13 +278,13 @@ static enum err produce(struct publisher *publisher, struct chunk *chunk, int32_
  */
 static enum err send_lines(struct publisher *publisher, struct chunk *chunk)
 {
-    const struct publisher_options *options = &publisher->options;
-    int32_t part = publish_partition(options->partition_first, chunk->number, options->partitions);
-    struct message message = {.tenant = options->tenant};
+    const struct publisher_job *job = &publisher->job;
+    int32_t part = publish_partition(job->partition_first, chunk->number, job->partitions);
+    struct message message = {.tenant = job->tenant};
     enum err rc = ERR_OK;
     uint32_t line = 0;
 
-    memcpy(message.job, options->job, sizeof(message.job));
+    memcpy(message.job, job->job, sizeof(message.job));
     while (line < chunk->lines && (rc == ERR_OK || rc == ERR_AGAIN)) {
         rc = produce(publisher, chunk, part, &message, line);
         if (rc == ERR_OK)

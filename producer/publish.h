@@ -23,18 +23,26 @@
 struct publisher_options {
     const struct settings_kafka *kafka;
     const char *topic;
-    uint32_t partitions;      /* P of the job; the topic must have at least as many */
-    uint32_t partition_first; /* chunk c goes to partition (partition_first + c) mod P */
-    uint8_t job[MESSAGE_JOB_BYTES];
-    struct slice tenant;
+    uint32_t partitions;         /* the topic must have at least as many */
     uint32_t connect_timeout_ms; /* for the first answer of a broker; 0: 10 s */
     uint32_t message_timeout_ms; /* how long a broker may be gone meanwhile; 0: 10 min */
+};
+
+/* Whose chunks they are: chunk c goes to partition (partition_first + c) mod partitions. */
+struct publisher_job {
+    uint8_t job[MESSAGE_JOB_BYTES];
+    struct slice tenant;
+    uint32_t partition_first;
+    uint32_t partitions;
 };
 
 struct publisher;
 
 /* Connects and checks the topic. All options are borrowed for the publisher's life. */
 enum err publisher_open(const struct publisher_options *options, struct publisher **ret);
+
+/* Before the first chunk is sent. The tenant is borrowed. */
+void publisher_begin(struct publisher *publisher, const struct publisher_job *job);
 void publisher_close(struct publisher *publisher); /* drops what is on the way; NULL is allowed */
 
 /* A chunk to fill and send; NULL: enough is on the way, poll first. */

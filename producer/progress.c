@@ -1,0 +1,118 @@
+/* progress.c: a bar, a share, a note, and the time that is left. */
+#include "producer/progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum {
+    DRAW_EVERY_MS = 100,
+    SAY_EVERY_MS = 10000,
+    BAR_CELLS = 24,
+    MS = 1000000,
+};
+
+void progress_init(struct progress *progress, bool quiet)
+{
+    struct winsize size;
+
+    *progress = (struct progress){.mode = PROGRESS_PLAIN, .width = 80};
+    if (isatty(STDERR_FILENO)) {
+        progress->mode = PROGRESS_TERMINAL;
+        if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20)
+            progress->width = size.ws_col;
+    }
+    if (quiet)
+        progress->mode = PROGRESS_NONE;
+}
+
+const char *progress_number(uint64_t value, char out[32])
+{
+    char digits[24];
+    int len = snprintf(digits, sizeof(digits), "%" PRIu64, value);
+    int at = 0;
+
+    for (int i = 0; i < len; i++) {
+        if (i > 0 && (len - i) % 3 == 0)
+            out[at++] = ',';
+        out[at++] = digits[i];
+    }
+    out[at] = '\0';
+    return out;
+}
+
+static void write_left(char *out, size_t size, const struct progress *progress, uint64_t done,
+                       uint64_t total, uint64_t now_ns)
+{
+    double elapsed_s = (double)(now_ns - progress->phase_began_ns) / 1e9;
+    uint64_t left_s;
+
+    out[0] = '\0';
+    if (done == 0 || total == 0 || done >= total || elapsed_s < 2)
+        return;
+    left_s = (uint64_t)(elapsed_s * (double)(total - done) / (double)done);
+    if (left_s >= 3600)
+        snprintf(out, size, ", %" PRIu64 "h%02" PRIu64 "m left", left_s / 3600, left_s / 60 % 60);
+    else
+        snprintf(out, size, ", %" PRIu64 ":%02" PRIu64 " left", left_s / 60, left_s % 60);
+}
+
+static void draw(struct progress *progress, uint64_t done, uint64_t total, const char *note,
+                 uint64_t now_ns)
+{
+    char bar[BAR_CELLS * 3 + 1] = "", left[40], line[512];
+    unsigned cells = total > 0 ? (unsigned)((double)BAR_CELLS * (double)done / (double)total) : 0;
+
+    for (unsigned i = 0; i < BAR_CELLS; i++)
+        strcat(bar, i < cells ? "█" : "░");
+    write_left(left, sizeof(left), progress, done, total, now_ns);
+    if (total > 0)
+        snprintf(line, sizeof(line), "%-9s %3u%%  %s%s", progress->phase,
+                 (unsigned)(100 * (double)done / (double)total), note, left);
+    else
+        snprintf(line, sizeof(line), "%-9s %s", progress->phase, note);
+    line[progress->width < 500 ? progress->width : 500] = '\0';
+    if (total > 0 && (size_t)progress->width >= strlen(line) + BAR_CELLS + 2)
+        fprintf(stderr, "\r\033[K%.9s %s%s", line, bar, line + 9);
+    else
+        fprintf(stderr, "\r\033[K%s", line);
+    fflush(stderr);
+    progress->drawn = true;
+}
+
+static void say(const struct progress *progress, uint64_t done, uint64_t total, const char *note)
+{
+    if (total > 0)
+        fprintf(stderr, "%s: %u%%, %s\n", progress->phase,
+                (unsigned)(100 * (double)done / (double)total), note);
+    else
+        fprintf(stderr, "%s: %s\n", progress->phase, note);
+}
+
+void progress_show(struct progress *progress, const char *phase, uint64_t done, uint64_t total,
+                   const char *note, uint64_t now_ns)
+{
+    uint64_t every_ms = progress->mode == PROGRESS_TERMINAL ? DRAW_EVERY_MS : SAY_EVERY_MS;
+
+    if (progress->phase == NULL || strcmp(progress->phase, phase) != 0) {
+        progress->phase = phase;
+        progress->phase_began_ns = progress->drawn_ns = now_ns;
+        return;
+    }
+    if (progress->mode == PROGRESS_NONE || now_ns - progress->drawn_ns < every_ms * MS)
+        return;
+    progress->drawn_ns = now_ns;
+    if (progress->mode == PROGRESS_TERMINAL)
+        draw(progress, done, total, note, now_ns);
+    else
+        say(progress, done, total, note);
+}
+
+void progress_wipe(struct progress *progress)
+{
+    if (progress->drawn)
+        fprintf(stderr, "\r\033[K");
+    progress->drawn = false;
+}

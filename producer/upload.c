@@ -1,0 +1,359 @@
+/* upload.c: load, send, confirm, write down; then seal. */
+#include "producer/upload.h"
+#include "config/clock.h"
+#include "config/log.h"
+#include "config/sha256.h"
+#include "producer/interrupt.h"
+#include "producer/publish.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zstd.h>
+
+enum {
+    ROWS_MAX = 64, /* chunks that are written down in one transaction */
+    ROWS_EVERY_MS = 500,
+    HEARD_EVERY_MAX_MS = 60000,
+    TRIES_MAX = 5, /* of a statement, when the database was away */
+    POLL_MS = 100,
+    IDS_LEVEL = 3, /* zstd */
+    BLOB_LEVEL = 3,
+};
+
+struct upload {
+    struct upload_options options;
+    struct publisher *publisher; /* NULL until something is to be sent */
+    bool own_publisher;
+    struct chunk_reader *reader;
+    struct chunk *next; /* where the next chunk to be sent lies; its bytes are not loaded */
+    bool found;         /* there is one */
+    struct job_chunk_map there;
+    struct arena arena; /* of `there` */
+
+    struct job_chunk row[ROWS_MAX]; /* confirmed, not written down */
+    uint32_t rows;
+    struct arena rows_arena;
+    uint64_t rows_since_ns;
+    uint64_t heard_ns;
+
+    uint32_t chunks;        /* found in the index of lines so far */
+    uint64_t requests_done; /* written down, now or before */
+    bool ended;             /* all chunks are sent */
+};
+
+/* Whether a statement that failed may be tried again; waits and connects anew when it must. */
+static bool may_retry(struct upload *upload, enum err rc, int tries)
+{
+    if ((rc != ERR_DATABASE && rc != ERR_AGAIN) || tries >= TRIES_MAX || interrupted())
+        return false;
+    sleep(1);
+    if (!db_is_open(upload->options.db))
+        db_reopen(upload->options.db);
+    return true;
+}
+
+static enum err put_blob_cb(void *data, const uint8_t sha256[32], struct slice body)
+{
+    struct upload *upload = data;
+    size_t cap = ZSTD_compressBound(body.len);
+    char *small = xmalloc(cap);
+    size_t len = ZSTD_compress(small, cap, body.data, body.len, BLOB_LEVEL);
+    enum err rc;
+
+    if (ZSTD_isError(len)) {
+        rc = fail(ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(len));
+    } else {
+        rc = blob_put(upload->options.db, sha256, (struct slice){small, len});
+        for (int tries = 1; may_retry(upload, rc, tries); tries++)
+            rc = blob_put(upload->options.db, sha256, (struct slice){small, len});
+    }
+    free(small);
+    return rc;
+}
+
+static enum err compress_ids(struct upload *upload, const struct chunk *chunk, struct slice *ret)
+{
+    size_t cap = ZSTD_compressBound(chunk->ids.len);
+    char *small = arena_alloc(&upload->rows_arena, cap);
+    size_t len = ZSTD_compress(small, cap, chunk->ids.data, chunk->ids.len, IDS_LEVEL);
+
+    if (ZSTD_isError(len))
+        return fail(ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(len));
+    *ret = (struct slice){small, len};
+    return ERR_OK;
+}
+
+/* Writes down what is confirmed. */
+static enum err flush_rows(struct upload *upload)
+{
+    const struct upload_options *options = &upload->options;
+    enum err rc;
+
+    if (upload->rows == 0)
+        return ERR_OK;
+    rc = job_add_chunks(options->db, &options->job->job, upload->row, upload->rows);
+    for (int tries = 1; may_retry(upload, rc, tries); tries++)
+        rc = job_add_chunks(options->db, &options->job->job, upload->row, upload->rows);
+    if (rc == ERR_LOST && options->job->sealed)
+        rc = ERR_OK; /* sealed before we came: what was missing is in its place now */
+    if (rc != ERR_OK)
+        return rc;
+    for (uint32_t i = 0; i < upload->rows; i++)
+        upload->requests_done += upload->row[i].lines;
+    upload->rows = 0;
+    arena_clear(&upload->rows_arena);
+    return ERR_OK;
+}
+
+static enum err add_row(struct upload *upload, const struct chunk *chunk)
+{
+    const struct job *job = upload->options.job;
+    struct job_chunk *row = &upload->row[upload->rows];
+    enum err rc;
+
+    *row = (struct job_chunk){
+        .chunk = (int32_t)chunk->number,
+        .lines = chunk->lines,
+        .first_line = (int64_t)chunk->first_line,
+        .part = publish_partition(job->partition_first, chunk->number, job->partitions),
+        .first_offset = chunk->first_offset,
+        .last_offset = chunk->last_offset,
+        .bytes = (int64_t)chunk->bytes,
+        .work = (int64_t)chunk->work,
+    };
+    sha256_of(buffer_slice(&chunk->values), row->sha256);
+    rc = compress_ids(upload, chunk, &row->custom_ids);
+    if (rc != ERR_OK)
+        return rc;
+    if (upload->rows++ == 0)
+        upload->rows_since_ns = clock_mono_ns();
+    return upload->rows == ROWS_MAX ? flush_rows(upload) : ERR_OK;
+}
+
+static enum err collect(struct upload *upload)
+{
+    struct chunk *chunk;
+    enum err rc = ERR_OK;
+
+    while (rc == ERR_OK && (chunk = publisher_confirmed(upload->publisher)) != NULL) {
+        rc = add_row(upload, chunk);
+        publisher_recycle(upload->publisher, chunk);
+    }
+    if (rc == ERR_OK && upload->rows > 0 &&
+        clock_mono_ns() - upload->rows_since_ns > (uint64_t)ROWS_EVERY_MS * CLOCK_NS_PER_MS)
+        rc = flush_rows(upload);
+    return rc;
+}
+
+static enum err say_heard(struct upload *upload)
+{
+    const struct upload_options *options = &upload->options;
+    uint64_t every_ms = options->settings->submit.upload_abandoned_after_ms / 4;
+    uint64_t now = clock_mono_ns();
+    enum err rc;
+
+    if (every_ms > HEARD_EVERY_MAX_MS)
+        every_ms = HEARD_EVERY_MAX_MS;
+    if (now - upload->heard_ns < every_ms * CLOCK_NS_PER_MS)
+        return ERR_OK;
+    upload->heard_ns = now;
+    rc = job_heard(options->db, &options->job->job);
+    for (int tries = 1; may_retry(upload, rc, tries); tries++)
+        rc = job_heard(options->db, &options->job->job);
+    return rc;
+}
+
+static void show(const struct upload *upload)
+{
+    const struct upload_options *options = &upload->options;
+    char done[32], note[64];
+
+    snprintf(note, sizeof(note), "%s requests", progress_number(upload->requests_done, done));
+    progress_show(options->progress, "sending", upload->requests_done, options->scan->requests,
+                  note, clock_mono_ns());
+}
+
+static bool is_there(const struct job_chunk_map *there, uint32_t chunk)
+{
+    return chunk < there->bits && (there->map[chunk / 8] >> (chunk % 8) & 1) != 0;
+}
+
+/* The caller's publisher, or one of our own. */
+static enum err connect_kafka(struct upload *upload)
+{
+    const struct job *job = upload->options.job;
+    struct publisher_options options = {
+        .kafka = &upload->options.settings->kafka,
+        .topic = job->topic,
+        .partitions = job->partitions,
+    };
+    struct publisher_job publisher_job = {
+        .tenant = {job->tenant, strlen(job->tenant)},
+        .partition_first = job->partition_first,
+        .partitions = job->partitions,
+    };
+
+    if (upload->options.publisher != NULL) {
+        upload->publisher = upload->options.publisher;
+    } else {
+        enum err rc = publisher_open(&options, &upload->publisher);
+
+        if (rc != ERR_OK)
+            return rc;
+        upload->own_publisher = true;
+    }
+    memcpy(publisher_job.job, job->job.bytes, sizeof(publisher_job.job));
+    publisher_begin(upload->publisher, &publisher_job);
+    return ERR_OK;
+}
+
+/* Finds the next chunk that is to be sent; upload->ended when there is none. */
+static enum err find_next(struct upload *upload)
+{
+    while (!upload->found && !upload->ended) {
+        enum err rc = chunk_reader_next(upload->reader, upload->next);
+
+        if (rc == ERR_NOT_FOUND) {
+            upload->ended = true;
+            break;
+        }
+        if (rc != ERR_OK)
+            return rc;
+        upload->chunks++;
+        upload->found = !is_there(&upload->there, upload->next->number);
+        if (!upload->found)
+            upload->requests_done += upload->next->lines;
+    }
+    return ERR_OK;
+}
+
+/* Loads and sends the chunk that was found, if there is room; upload->found says whether. */
+static enum err send_found(struct upload *upload)
+{
+    struct chunk *chunk = publisher_chunk(upload->publisher);
+    enum err rc;
+
+    if (chunk == NULL)
+        return ERR_OK;
+    chunk->number = upload->next->number;
+    chunk->first_line = upload->next->first_line;
+    chunk->lines = upload->next->lines;
+    upload->found = false;
+    rc = chunk_reader_load(upload->reader, chunk);
+    if (rc == ERR_OK)
+        return publisher_send(upload->publisher, chunk);
+    publisher_recycle(upload->publisher, chunk);
+    return rc;
+}
+
+/* One turn: send what there is room for, and see what has arrived. */
+static enum err turn(struct upload *upload)
+{
+    enum err rc = ERR_OK;
+    bool had = upload->found;
+
+    if (upload->publisher == NULL)
+        rc = connect_kafka(upload);
+    if (rc == ERR_OK && had)
+        rc = send_found(upload);
+    if (rc == ERR_OK)
+        rc = publisher_poll(upload->publisher, had && !upload->found ? 0 : POLL_MS, upload->ended);
+    if (rc == ERR_OK)
+        rc = collect(upload);
+    if (rc == ERR_OK)
+        rc = say_heard(upload);
+    return rc == ERR_OK && interrupted() ? ERR_INTERRUPTED : rc;
+}
+
+static bool is_under_way(const struct upload *upload)
+{
+    return upload->found ||
+           (upload->publisher != NULL && publisher_on_the_way(upload->publisher) > 0);
+}
+
+/* What is confirmed is written down also when a signal ends the upload. */
+static enum err send_all(struct upload *upload)
+{
+    enum err rc = find_next(upload);
+    enum err last;
+
+    while (rc == ERR_OK && is_under_way(upload)) {
+        rc = turn(upload);
+        if (rc == ERR_OK)
+            rc = find_next(upload);
+        show(upload);
+    }
+    if (rc != ERR_OK && rc != ERR_INTERRUPTED)
+        return rc;
+    last = flush_rows(upload);
+    return last != ERR_OK ? last : rc;
+}
+
+static enum err seal(struct upload *upload)
+{
+    const struct upload_options *options = &upload->options;
+    const struct scan *scan = options->scan;
+    enum err rc = input_check_unchanged(options->input);
+
+    for (int tries = 1; rc == ERR_OK || may_retry(upload, rc, tries); tries++) {
+        rc = job_seal(options->db, &options->job->job, upload->chunks, (int64_t)scan->requests,
+                      (int64_t)scan->blanks);
+        if (rc == ERR_OK)
+            break;
+    }
+    return rc;
+}
+
+static enum err prepare(struct upload *upload)
+{
+    const struct upload_options *options = &upload->options;
+    struct chunk_reader_options reader = {
+        .input = options->input,
+        .index = options->scan->index,
+        .lines_max = options->job->chunk_lines_max,
+        .bytes_max = options->job->chunk_bytes_max,
+        .inline_bytes_max = options->settings->submit.inline_bytes_max,
+        .put_blob_cb = put_blob_cb,
+        .data = upload,
+    };
+
+    arena_clear(&upload->arena);
+    chunk_reader_free(upload->reader);
+    upload->reader = chunk_reader_new(&reader);
+    upload->chunks = 0;
+    upload->requests_done = 0;
+    upload->found = upload->ended = false;
+    return job_chunks_there(options->db, &options->job->job, &upload->arena, &upload->there);
+}
+
+enum { SEALS_MAX = 3 }; /* the index may lose rows between sending and sealing, but not for ever */
+
+enum err upload_run(const struct upload_options *options)
+{
+    struct upload *upload = xcalloc(1, sizeof(*upload));
+    enum err rc = ERR_AGAIN;
+
+    upload->options = *options;
+    upload->next = xcalloc(1, sizeof(*upload->next));
+    for (int tries = 0; tries < SEALS_MAX && rc == ERR_AGAIN; tries++) {
+        rc = prepare(upload);
+        if (rc == ERR_OK)
+            rc = send_all(upload);
+        if (rc == ERR_OK)
+            rc = seal(upload);
+    }
+    if (rc == ERR_AGAIN)
+        rc = fail(ERR_DATABASE, "the index does not keep the chunks that are written into it");
+    progress_wipe(options->progress);
+    if (upload->own_publisher)
+        publisher_close(upload->publisher);
+    chunk_reader_free(upload->reader);
+    arena_release(&upload->arena);
+    arena_release(&upload->rows_arena);
+    free(upload->next);
+    free(upload);
+    return rc;
+}
