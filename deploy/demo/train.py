@@ -36,7 +36,7 @@ NORM_EPS, ROPE_BASE = 1e-5, 10000.0
 # tokens a row -> share of the steps; each batch holds TOKENS_PER_STEP in all.
 BUCKETS = {64: 0.20, 128: 0.27, 256: 0.28, 512: 0.17, 1024: 0.08}
 TOKENS_PER_STEP = 8192
-PROMPT_BYTES_MAX = 30 # of a prompt around the document, with <s>, answer and </s>; see make_row
+PROMPT_BYTES_MAX = 30  # of a prompt around the document, with <s>, answer and </s>; see make_row
 
 
 def init_weights(rng):
@@ -202,7 +202,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", help="the tar.gz of the tldr pages")
     parser.add_argument("model", help="the GGUF file to write")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--save-every", type=int, default=500)
