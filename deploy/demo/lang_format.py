@@ -26,7 +26,9 @@ LANGUAGES = {
     "it": "Italian",
 }
 
+# Programs that take a template at its word add no <s> of their own, so it begins with one.
 CHAT_TEMPLATE = (
+    "{{ bos_token }}"
     "{% for message in messages %}"
     "{{ message['role'] + ': ' + message['content'] + '\\n' }}"
     "{% endfor %}"
