@@ -1,0 +1,35 @@
+/*
+ * gauges.h: the numbers that the worker's threads show one another. Atomics, each with one writer
+ * unless said otherwise; nothing waits on them.
+ */
+#ifndef MSERVE_CONSUMER_GAUGES_H
+#define MSERVE_CONSUMER_GAUGES_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum device_order { DEVICE_GO, DEVICE_STOP };
+
+struct gauges {
+    /* control writes */
+    atomic_uint_fast64_t launch_until_ns; /* monotonic: no work is launched after it */
+    atomic_int order;                     /* enum device_order */
+    atomic_uint changes;                  /* grows when a wish or a loss was noted; any thread */
+
+    /* the device thread writes */
+    atomic_uint_fast64_t device_moves; /* grows while it is alive */
+    atomic_uint_fast64_t held_ns;      /* of the device's clock since the engine was opened */
+    atomic_uint running;               /* requests in the engine */
+
+    /* requests that intake has posted and the device has not yet taken; both write */
+    atomic_uint ready_requests;
+    atomic_size_t ready_bytes;
+
+    /* lines of chosen chunks that intake has not yet come to; control and intake write */
+    atomic_uint unread_lines;
+
+    /* batches posted and not yet begun; device and commit write */
+    atomic_uint batches_waiting;
+};
+
+#endif
