@@ -1,0 +1,51 @@
+/*
+ * device_loop.h: the device thread: it owns the engine, keeps it full, and never waits while work is
+ * at hand.
+ *
+ * A turn: take what intake posted; take out what nobody wants any more (cancelled, expired, lost,
+ * over its time limit); submit from the lanes, one job in turn; one engine step; collect what
+ * finished; cut a batch when one is due and the commit thread can take it.
+ *
+ * No step is launched after gauges.launch_until_ns, nor while too many finished results wait.
+ * DEVICE_STOP ends everything at once: what runs is taken out with its cost, and a batch marked
+ * `last` is cut; then the loop rests until DEVICE_GO.
+ */
+#ifndef MSERVE_CONSUMER_DEVICE_LOOP_H
+#define MSERVE_CONSUMER_DEVICE_LOOP_H
+
+#include "consumer/gauges.h"
+#include "consumer/mailbox.h"
+#include "kernels/engine.h"
+
+#include <stdint.h>
+
+struct device_loop_options {
+    struct engine_options engine;
+    struct gauges *gauges;
+    struct mailbox *batches;        /* to the commit thread */
+    uint32_t commit_rows;           /* a batch is cut at this many tasks, */
+    uint64_t commit_interval_ns;    /* or when its first task is so old, */
+    uint64_t ledger_interval_ns;    /* or, with no task at all, to book time: so often */
+    uint32_t results_max;           /* finished and not yet in a batch: no steps beyond it */
+    uint64_t request_time_limit_ns; /* from submission to the engine; 0: none */
+    void (*on_opened)(void *context, enum err err); /* from the device thread, once */
+    void (*on_failed)(void *context, enum err err); /* the device failed; the loop has ended */
+    void (*on_room)(void *context);                 /* half of the ready requests are taken */
+    void *context;
+};
+
+struct device_loop;
+
+/* Starts the thread, which opens the engine first. */
+enum err device_loop_start(const struct device_loop_options *options, struct device_loop **ret);
+
+/* Where intake posts tasks, and where the bell wakes the loop. */
+struct mailbox *device_loop_mailbox(struct device_loop *loop);
+
+/* The engine, after on_opened said ERR_OK: for what any thread may ask of it. */
+const struct engine *device_loop_engine(const struct device_loop *loop);
+
+/* Ends the thread after its turn, closes the engine. NULL is allowed. */
+void device_loop_stop(struct device_loop *loop);
+
+#endif
