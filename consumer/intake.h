@@ -1,0 +1,60 @@
+/*
+ * intake.h: the intake thread: it reads the chunks that control chose, each line of a chunk once,
+ * makes tasks of them and posts these to the device thread.
+ *
+ * A message in a chunk's range counts when it names the chunk's job and number and a line that is
+ * open and not yet seen: two submitters of one file may have interleaved, other chunks may lie
+ * between. When the range is through and a line was not there, the range is read once more; then
+ * the chunk is set aside as incomplete (`chunk.missing` in the log) and comes back to control.
+ *
+ * Chunks of a job that is cancelled or expired are not read: their open lines become tasks with that
+ * outcome, with the custom_ids of the index.
+ *
+ * BOUNDED While so many requests, or bytes of them, wait for the device, nothing more is read.
+ */
+#ifndef MSERVE_CONSUMER_INTAKE_H
+#define MSERVE_CONSUMER_INTAKE_H
+
+#include "config/settings.h"
+#include "consumer/claims.h"
+#include "consumer/gauges.h"
+#include "consumer/mailbox.h"
+#include "consumer/prepare.h"
+
+#include <stdint.h>
+
+struct intake_options {
+    const struct settings *settings;
+    const char *topic;
+    const char *group;
+    struct prepare_options prepare;
+    struct gauges *gauges;
+    struct mailbox *tasks; /* to the device thread */
+    uint32_t requests_max; /* waiting for the device */
+    uint64_t bytes_max;
+    void (*on_chunk_read)(void *context); /* the next one may be wanted */
+    void (*on_stopped)(void *context);    /* after intake_halt(): no task follows */
+    void *context;
+};
+
+struct intake;
+
+enum err intake_start(const struct intake_options *options, struct intake **ret);
+
+/* Posts the chunk: its range is read and its tasks made. It comes home when all its lines ended. */
+void intake_read_chunk(struct intake *intake, struct claim_chunk *chunk);
+
+/* No more reading: what was not yet read ends here. Calls on_stopped; intake_go() begins anew. */
+void intake_halt(struct intake *intake);
+void intake_go(struct intake *intake);
+
+/* Something changed: room with the device, a wish, a partition lost. Any thread. */
+void intake_ring(struct intake *intake);
+
+/* Tells the lag tools: everything below `offset` of `part` is done. Any thread; best effort. */
+void intake_tell_offset(struct intake *intake, int32_t part, int64_t offset);
+
+/* Ends the thread. Chunks still with it are let go. NULL is allowed. */
+void intake_stop(struct intake *intake);
+
+#endif

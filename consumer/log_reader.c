@@ -1,0 +1,372 @@
+/* log_reader.c: assign, seek, and a queue for each partition. */
+#include "consumer/log_reader.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/buffer.h"
+#include "config/log.h"
+#include "producer/kafka.h"
+
+enum {
+    FETCH_AHEAD_KB = 1024,
+    PASS_OVER_MAX = 256, /* messages between two ranges that cost less than a seek */
+    QUERY_MS = 5000,
+    START_MS = 15000,
+};
+
+struct log_part {
+    int32_t part;
+    rd_kafka_queue_t *queue;
+    int64_t position; /* offset of the next message that the queue will give */
+    int64_t first;    /* of the range */
+    int64_t last;
+    int64_t end; /* one beyond the last offset that the log is known to hold */
+};
+
+struct log_reader {
+    char *topic;
+    rd_kafka_t *kafka;
+    rd_kafka_topic_t *handle;
+    struct kafka_trouble trouble;
+    int event_fd;
+    struct log_part **part; /* few: looked for one by one */
+    uint32_t part_count;
+};
+
+/* ----------------------------------------------------------------------------- connection ---- */
+
+/* What a reader of ranges needs beside brokers and security. */
+static enum err set_all(rd_kafka_conf_t *conf, const struct log_reader_options *options)
+{
+    char ahead_kb[16];
+    const char *const pairs[][2] = {
+        {"group.id", options->group},
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"auto.offset.reset", "error"},
+        {"fetch.wait.max.ms", "100"},
+        {"fetch.message.max.bytes", "1048576"},
+        {"queued.min.messages", "4096"},
+        {"queued.max.messages.kbytes", ahead_kb},
+    };
+
+    snprintf(ahead_kb, sizeof ahead_kb, "%u",
+             options->fetch_ahead_kb ? options->fetch_ahead_kb : FETCH_AHEAD_KB);
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        enum err err = kafka_conf_set(conf, pairs[i][0], pairs[i][1]);
+
+        if (err)
+            return err;
+    }
+    return ERR_OK;
+}
+
+static enum err connect_kafka(struct log_reader *reader, const struct log_reader_options *options)
+{
+    rd_kafka_conf_t *conf;
+    char why[256];
+    enum err err = kafka_conf(options->kafka, "mserve-worker", &reader->trouble, &conf);
+
+    if (err)
+        return err;
+    err = set_all(conf, options);
+    if (err) {
+        rd_kafka_conf_destroy(conf);
+        return err;
+    }
+    reader->kafka = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
+    if (!reader->kafka) {
+        rd_kafka_conf_destroy(conf);
+        return fail(ERR_SETTINGS, "Kafka client: %s", why);
+    }
+    rd_kafka_poll_set_consumer(reader->kafka);
+    reader->handle = rd_kafka_topic_new(reader->kafka, options->topic, NULL);
+    return ERR_OK;
+}
+
+/* A worker that starts without a broker, or for a topic that is not there, says so and ends. */
+static enum err check_topic(struct log_reader *reader, const struct log_reader_options *options)
+{
+    uint32_t partitions;
+    enum err err = kafka_partitions(reader->kafka, options->kafka, &reader->trouble,
+                                    options->topic, START_MS, &partitions);
+
+    if (err)
+        return err;
+    if (partitions == 0)
+        return fail(ERR_BROKER, "Kafka has no topic %s: make it with `mserve topics`",
+                    options->topic);
+    return ERR_OK;
+}
+
+enum err log_reader_open(const struct log_reader_options *options, struct log_reader **ret)
+{
+    struct log_reader *reader = xcalloc(1, sizeof *reader);
+    enum err err;
+
+    reader->topic = xstrdup(options->topic);
+    reader->event_fd = options->event_fd;
+    kafka_trouble_init(&reader->trouble);
+    err = connect_kafka(reader, options);
+    if (!err)
+        err = check_topic(reader, options);
+    if (err) {
+        log_reader_close(reader);
+        return err;
+    }
+    *ret = reader;
+    return ERR_OK;
+}
+
+void log_reader_close(struct log_reader *reader)
+{
+    if (!reader)
+        return;
+    while (reader->part_count > 0)
+        log_reader_drop(reader, reader->part[0]->part);
+    if (reader->handle)
+        rd_kafka_topic_destroy(reader->handle);
+    if (reader->kafka) {
+        rd_kafka_consumer_close(reader->kafka);
+        rd_kafka_destroy(reader->kafka);
+    }
+    free(reader->part);
+    free(reader->topic);
+    free(reader);
+}
+
+void log_reader_serve(struct log_reader *reader)
+{
+    rd_kafka_message_t *message;
+
+    while ((message = rd_kafka_consumer_poll(reader->kafka, 0)))
+        rd_kafka_message_destroy(message);
+}
+
+/* ----------------------------------------------------------------------------- partitions ---- */
+
+static struct log_part *find_part(struct log_reader *reader, int32_t number)
+{
+    for (uint32_t i = 0; i < reader->part_count; i++) {
+        if (reader->part[i]->part == number)
+            return reader->part[i];
+    }
+    return NULL;
+}
+
+static enum err assign(struct log_reader *reader, int32_t number, int64_t offset, bool add)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_error_t *error;
+    enum err err = ERR_OK;
+
+    rd_kafka_topic_partition_list_add(list, reader->topic, number)->offset = offset;
+    error = add ? rd_kafka_incremental_assign(reader->kafka, list)
+                : rd_kafka_incremental_unassign(reader->kafka, list);
+    if (error) {
+        err = fail(ERR_BROKER, "partition %d of topic %s cannot be %s: %s", number, reader->topic,
+                   add ? "assigned" : "given back", rd_kafka_error_string(error));
+        rd_kafka_error_destroy(error);
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return err;
+}
+
+/* The queue is cut off from the consumer's common one before the first fetch. */
+static enum err add_part(struct log_reader *reader, int32_t number, int64_t offset,
+                         struct log_part **ret)
+{
+    static const uint64_t one = 1;
+    struct log_part *part = xcalloc(1, sizeof *part);
+    enum err err;
+
+    part->part = number;
+    part->position = offset;
+    part->queue = rd_kafka_queue_get_partition(reader->kafka, reader->topic, number);
+    rd_kafka_queue_forward(part->queue, NULL);
+    rd_kafka_queue_io_event_enable(part->queue, reader->event_fd, &one, sizeof one);
+    err = assign(reader, number, offset, true);
+    if (err) {
+        rd_kafka_queue_destroy(part->queue);
+        free(part);
+        return err;
+    }
+    reader->part = xrealloc(reader->part, reader->part_count + 1, sizeof(struct log_part *));
+    reader->part[reader->part_count++] = part;
+    *ret = part;
+    return ERR_OK;
+}
+
+void log_reader_drop(struct log_reader *reader, int32_t number)
+{
+    for (uint32_t i = 0; i < reader->part_count; i++) {
+        struct log_part *part = reader->part[i];
+
+        if (part->part != number)
+            continue;
+        reader->part[i] = reader->part[--reader->part_count];
+        assign(reader, number, RD_KAFKA_OFFSET_INVALID, false);
+        rd_kafka_queue_io_event_enable(part->queue, -1, NULL, 0);
+        rd_kafka_queue_destroy(part->queue);
+        free(part);
+        return;
+    }
+}
+
+/* --------------------------------------------------------------------------------- ranges ---- */
+
+static enum err query_end(struct log_reader *reader, int32_t part, int64_t *ret_begin,
+                          int64_t *ret_end)
+{
+    rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(reader->kafka, reader->topic, part,
+                                                                 ret_begin, ret_end, QUERY_MS);
+
+    return error == RD_KAFKA_RESP_ERR_NO_ERROR ? ERR_OK : ERR_BROKER;
+}
+
+/* The end that is known from an earlier question is as good: a log only grows. One that shrank
+ * answers a fetch beyond its end with an error, which log_reader_read() sees. */
+static enum err check_range(struct log_reader *reader, struct log_part *part, int32_t number,
+                            int64_t first, int64_t last)
+{
+    int64_t begin;
+    int64_t end;
+    enum err err;
+
+    if (part && last < part->end)
+        return ERR_OK;
+    err = query_end(reader, number, &begin, &end);
+    if (err)
+        return err;
+    if (part)
+        part->end = end;
+    return first >= begin && last < end ? ERR_OK : ERR_NOT_FOUND;
+}
+
+static enum err move_to(struct log_reader *reader, struct log_part *part, int64_t first)
+{
+    rd_kafka_resp_err_t error;
+
+    if (first >= part->position && first - part->position <= PASS_OVER_MAX)
+        return ERR_OK;
+    error = rd_kafka_seek(reader->handle, part->part, first, QUERY_MS);
+    if (error)
+        return ERR_BROKER;
+    log_debug("log.seek", "part=%d from=%lld to=%lld", part->part, (long long)part->position,
+              (long long)first);
+    part->position = first;
+    return ERR_OK;
+}
+
+enum err log_reader_begin(struct log_reader *reader, int32_t number, int64_t first, int64_t last)
+{
+    struct log_part *part = find_part(reader, number);
+    enum err err;
+
+    assert(first <= last);
+    err = check_range(reader, part, number, first, last);
+    if (err)
+        return err;
+    err = part ? move_to(reader, part, first) : add_part(reader, number, first, &part);
+    if (err)
+        return err;
+    part->first = first;
+    part->last = last;
+    if (part->end <= last)
+        part->end = last + 1;
+    return ERR_OK;
+}
+
+enum err log_reader_check(struct log_reader *reader, int32_t number)
+{
+    struct log_part *part = find_part(reader, number);
+    int64_t begin;
+    int64_t end;
+    enum err err;
+
+    if (!part)
+        return ERR_NOT_FOUND;
+    err = query_end(reader, number, &begin, &end);
+    if (err)
+        return err;
+    part->end = end;
+    return part->position >= begin && part->last < end ? ERR_OK : ERR_NOT_FOUND;
+}
+
+/* What a queue may hold beside messages. */
+static enum err judge_error(const struct log_reader *reader, const struct log_part *part,
+                            const rd_kafka_message_t *message)
+{
+    switch (message->err) {
+    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+    case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+        log_warn("log.gone", "topic=%s part=%d offset=%lld reason=\"%s\"", reader->topic,
+                 part->part, (long long)part->position, rd_kafka_message_errstr(message));
+        return ERR_NOT_FOUND;
+    default:
+        log_debug("log.error", "topic=%s part=%d error=%s", reader->topic, part->part,
+                  rd_kafka_err2name(message->err));
+        return ERR_OK;
+    }
+}
+
+/* Keeps the messages of the range at the front of the array and destroys the others. */
+static enum err sift(struct log_reader *reader, struct log_part *part, rd_kafka_message_t **message,
+                     size_t count, size_t *ret_kept)
+{
+    enum err err = ERR_OK;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        rd_kafka_message_t *one = message[i];
+
+        if (one->err) {
+            if (judge_error(reader, part, one) != ERR_OK)
+                err = ERR_NOT_FOUND;
+            rd_kafka_message_destroy(one);
+            continue;
+        }
+        if (one->offset >= part->position)
+            part->position = one->offset + 1;
+        if (one->offset >= part->first && one->offset <= part->last)
+            message[kept++] = one;
+        else
+            rd_kafka_message_destroy(one);
+    }
+    *ret_kept = kept;
+    return err;
+}
+
+enum err log_reader_read(struct log_reader *reader, int32_t number, rd_kafka_message_t **message,
+                         size_t max, size_t *ret_count, bool *ret_end)
+{
+    struct log_part *part = find_part(reader, number);
+    ssize_t got;
+    enum err err;
+
+    assert(part);
+    *ret_count = 0;
+    *ret_end = part->position > part->last;
+    if (*ret_end)
+        return ERR_OK;
+    if ((uint64_t)(part->last - part->position) + 1 < max)
+        max = (size_t)(part->last - part->position) + 1;
+    got = rd_kafka_consume_batch_queue(part->queue, 0, message, max);
+    if (got <= 0)
+        return ERR_OK;
+    err = sift(reader, part, message, (size_t)got, ret_count);
+    *ret_end = part->position > part->last;
+    return err;
+}
+
+void log_reader_commit(struct log_reader *reader, int32_t part, int64_t offset)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+
+    rd_kafka_topic_partition_list_add(list, reader->topic, part)->offset = offset;
+    rd_kafka_commit(reader->kafka, list, 1);
+    rd_kafka_topic_partition_list_destroy(list);
+}

@@ -1,0 +1,30 @@
+/*
+ * store.h: what intake needs from PostgreSQL and not from the log: bodies that were put aside because
+ * of their size, and the custom_ids of chunks whose lines get rows without being read.
+ *
+ * One thread uses a store; it has a connection of its own, made when it is first needed.
+ */
+#ifndef MSERVE_CONSUMER_STORE_H
+#define MSERVE_CONSUMER_STORE_H
+
+#include "config/buffer.h"
+#include "config/errors.h"
+#include "config/settings.h"
+#include "consumer/claims.h"
+
+#include <stdint.h>
+
+struct store;
+
+struct store *store_new(const struct settings *settings);
+void store_free(struct store *store); /* NULL is allowed */
+
+/* The body with this digest, checked against it. ERR_NOT_FOUND when there is none. */
+enum err store_body(struct store *store, const uint8_t sha256[32], struct arena *arena,
+                    struct slice *ret);
+
+/* Fills ret[chunk->lines]; the slices lie in the arena. */
+enum err store_custom_ids(struct store *store, const struct claim_chunk *chunk, struct arena *arena,
+                          struct slice *ret);
+
+#endif
