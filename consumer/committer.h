@@ -1,0 +1,52 @@
+/*
+ * committer.h: the commit thread: it takes batches from the device thread, builds their rows, and
+ * commits them one after the other on a connection of its own.
+ *
+ * A batch is tried until its outcome is known; the database may be away for as long as it likes. When
+ * the worker is found to be lost, all that comes up to the device's `last` batch is thrown away, and
+ * committer_adopt() begins a new life under a new identity, with books that start at that cut.
+ */
+#ifndef MSERVE_CONSUMER_COMMITTER_H
+#define MSERVE_CONSUMER_COMMITTER_H
+
+#include "consumer/gauges.h"
+#include "consumer/mailbox.h"
+#include "sql/db.h"
+#include "sql/lease.h"
+
+#include <stdint.h>
+
+struct committer_options {
+    struct db_options db;
+    struct gauges *gauges;
+    void (*on_last)(void *context);   /* the `last` batch is committed, or thrown away when lost */
+    void (*on_lost)(void *context);   /* the worker is buried */
+    void (*on_fenced)(void *context); /* a partition is somebody else's; it is marked as dropped */
+    void (*on_failed)(void *context, enum err err); /* no commit is possible: a mistake of ours */
+    void *context;
+};
+
+struct committer;
+
+enum err committer_start(const struct committer_options *options, struct committer **ret);
+
+/* Where the device thread posts batches. */
+struct mailbox *committer_mailbox(struct committer *committer);
+
+/* The numerics id, for the answers; before the first batch. */
+void committer_set_fingerprint(struct committer *committer, const uint8_t numerics[32]);
+
+/* From now on commits are this worker's, from number 1. */
+void committer_adopt(struct committer *committer, const struct lease *lease);
+
+/* The worker is lost: throw away what there is and what comes, up to `last`. */
+void committer_abandon(struct committer *committer);
+
+/* Number of the last commit that landed, and the device time when its books began. */
+int64_t committer_landed(const struct committer *committer);
+uint64_t committer_began_ns(const struct committer *committer);
+
+/* Ends the thread; batches left are thrown away. NULL is allowed. */
+void committer_stop(struct committer *committer);
+
+#endif

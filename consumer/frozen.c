@@ -1,0 +1,211 @@
+/* frozen.c: one walk over the tasks, each of which becomes a row, an attempt, both or nothing. */
+#include "consumer/frozen.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+void frozen_release(struct frozen *frozen)
+{
+    free(frozen->partitions);
+    free(frozen->chunks);
+    free(frozen->rows);
+    free(frozen->attempts);
+    free(frozen->jobs);
+    free(frozen->claims);
+    free(frozen->text_at);
+    buffer_release(&frozen->text);
+    *frozen = (struct frozen){0};
+}
+
+/* Room for one more of *array[count]. */
+static void grow(void *array, uint32_t count, uint32_t *cap, size_t size)
+{
+    void **at = array;
+
+    if (count < *cap)
+        return;
+    *cap = *cap ? 2 * *cap : 64;
+    *at = xrealloc(*at, *cap, size);
+}
+
+static uint32_t partition_slot(struct frozen *frozen, struct claim_partition *claim)
+{
+    uint32_t cap = frozen->partitions_cap;
+    uint32_t slot = frozen->batch.partitions_count;
+
+    if (claim->build == frozen->builds)
+        return claim->slot;
+    grow(&frozen->claims, slot, &cap, sizeof(struct claim_partition *));
+    grow(&frozen->partitions, slot, &frozen->partitions_cap, sizeof *frozen->partitions);
+    frozen->claims[slot] = claim;
+    frozen->partitions[slot] = (struct commit_partition){
+        .topic = claim->topic,
+        .part = claim->part,
+        .epoch = claim->epoch,
+        .token = claim->token,
+    };
+    claim->build = frozen->builds;
+    claim->slot = frozen->batch.partitions_count++;
+    return claim->slot;
+}
+
+static uint32_t chunk_slot(struct frozen *frozen, struct claim_chunk *chunk)
+{
+    uint32_t slot = frozen->batch.chunks_count;
+
+    if (chunk->build == frozen->builds)
+        return chunk->slot;
+    grow(&frozen->chunks, slot, &frozen->chunks_cap, sizeof *frozen->chunks);
+    frozen->chunks[slot] = (struct commit_chunk){
+        .job = chunk->job->id,
+        .chunk = chunk->chunk,
+        .partition = partition_slot(frozen, chunk->partition),
+        .first_line = chunk->first_line,
+        .lines = chunk->lines,
+    };
+    chunk->build = frozen->builds;
+    chunk->slot = frozen->batch.chunks_count++;
+    return chunk->slot;
+}
+
+static enum row_status row_status(enum task_status status)
+{
+    switch (status) {
+    case TASK_COMPLETED:
+        return ROW_COMPLETED;
+    case TASK_CANCELLED:
+        return ROW_CANCELLED;
+    case TASK_EXPIRED:
+        return ROW_EXPIRED;
+    case TASK_FAILED:
+    case TASK_DROPPED:
+        break;
+    }
+    return ROW_FAILED;
+}
+
+/* Marks which of the two JSON columns the text is for; the pointer is set when all are written. */
+static void write_text(struct frozen *frozen, struct commit_row *row, const struct task *task,
+                       const struct response_frame *frame)
+{
+    static const char later[] = "";
+
+    if (task->status == TASK_COMPLETED) {
+        response_write(&frozen->text, task, frame);
+        row->status_code = 200;
+        row->response.data = later;
+    } else if (response_write_error(&frozen->text, task)) {
+        row->status_code = (int16_t)task->error.status_code;
+        row->response.data = later;
+    } else {
+        row->error.data = later;
+    }
+}
+
+static void add_row(struct frozen *frozen, const struct task *task,
+                    const struct response_frame *frame)
+{
+    uint32_t index = frozen->batch.rows_count++;
+    uint32_t cap = frozen->rows_cap;
+    bool keeps_cost = task->status == TASK_COMPLETED || task->status == TASK_FAILED;
+    struct commit_row *row;
+
+    grow(&frozen->text_at, index, &cap, sizeof *frozen->text_at);
+    grow(&frozen->rows, index, &frozen->rows_cap, sizeof *frozen->rows);
+    frozen->text_at[index] = frozen->text.len;
+    row = &frozen->rows[index];
+    *row = (struct commit_row){
+        .chunk = chunk_slot(frozen, task->chunk),
+        .line = task->chunk->first_line + task->index,
+        .custom_id = task->custom_id,
+        .status = row_status(task->status),
+        .input_tokens = task->cost.prompt_tokens,
+        .cached_tokens = task->cost.cached_tokens,
+        .output_tokens = task->cost.output_tokens,
+        .gpu_ns = keeps_cost ? task->cost.ns : 0,
+        .attempt = 1,
+    };
+    write_text(frozen, row, task, frame);
+}
+
+static void add_attempt(struct frozen *frozen, const struct task *task, enum attempt_why why)
+{
+    uint32_t index = frozen->batch.attempts_count;
+
+    if (task->cost.ns == 0)
+        return;
+    grow(&frozen->attempts, index, &frozen->attempts_cap, sizeof *frozen->attempts);
+    frozen->attempts[index] = (struct commit_attempt){
+        .job = task->chunk->job->id,
+        .line = task->chunk->first_line + task->index,
+        .gpu_ns = task->cost.ns,
+        .why = why,
+    };
+    frozen->batch.attempts_count++;
+}
+
+static void add_task(struct frozen *frozen, const struct task *task,
+                     const struct response_frame *frame)
+{
+    assert(task->state == TASK_ENDED);
+    frozen->ended_ns += task->cost.ns;
+    if (claim_chunk_is_dropped(task->chunk)) {
+        add_attempt(frozen, task, ATTEMPT_FENCED);
+        return;
+    }
+    if (task->status != TASK_DROPPED)
+        add_row(frozen, task, frame);
+    if (task->status != TASK_COMPLETED && task->status != TASK_FAILED)
+        add_attempt(frozen, task, ATTEMPT_CANCELLED);
+}
+
+static void add_jobs(struct frozen *frozen, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->wip_count; i++) {
+        grow(&frozen->jobs, i, &frozen->jobs_cap, sizeof *frozen->jobs);
+        frozen->jobs[i] = (struct commit_job){.job = batch->wip[i].job, .wip_ns = batch->wip[i].ns};
+    }
+    frozen->batch.jobs_count = batch->wip_count;
+}
+
+/* The buffer has its final place now. */
+static void point_rows(struct frozen *frozen)
+{
+    for (uint32_t i = 0; i < frozen->batch.rows_count; i++) {
+        struct commit_row *row = &frozen->rows[i];
+        size_t end = i + 1 < frozen->batch.rows_count ? frozen->text_at[i + 1] : frozen->text.len;
+        struct slice text = {frozen->text.data + frozen->text_at[i], end - frozen->text_at[i]};
+
+        if (row->response.data)
+            row->response = text;
+        else
+            row->error = text;
+    }
+}
+
+void frozen_build(struct frozen *frozen, const struct batch *batch, const struct books_entry *entry,
+                  const struct response_frame *frame)
+{
+    frozen->batch = (struct commit_batch){0};
+    frozen->builds++;
+    frozen->ended_ns = 0;
+    buffer_clear(&frozen->text);
+    for (uint32_t i = 0; i < batch->count; i++)
+        add_task(frozen, batch->task[i], frame);
+    add_jobs(frozen, batch);
+    point_rows(frozen);
+    frozen->batch.partitions = frozen->partitions;
+    frozen->batch.chunks = frozen->chunks;
+    frozen->batch.rows = frozen->rows;
+    frozen->batch.attempts = frozen->attempts;
+    frozen->batch.jobs = frozen->jobs;
+    frozen->batch.books = (struct commit_books){
+        .held_ns = entry->held_ns,
+        .wip_ns = entry->wip_ns,
+        .shared_ns = entry->shared_ns,
+        .recompute_ns = entry->recompute_ns,
+        .overhead_ns = entry->overhead_ns,
+        .idle_ns = entry->idle_ns,
+    };
+}
