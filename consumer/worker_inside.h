@@ -1,0 +1,111 @@
+/*
+ * worker_inside.h: the control thread's state, shared by the files of the control loop: worker.c
+ * (start, end, signals, what the other threads tell), worker_lease.c (registering, renewing, losing,
+ * leaving) and worker_work.c (partitions, wishes, chunks).
+ *
+ * The worker's life is a row of phases:
+ *
+ *   LOADING      the device thread opens the model
+ *   REGISTERING  the worker has no row yet, or none any more; tried each second
+ *   WORKING      it has a lease
+ *   LOSING       it was buried: everything under way is thrown away, then REGISTERING
+ *   DRAINING     it leaves: what is finished is committed, the rest is given up, then LEAVING
+ *   LEAVING      the loop ends
+ */
+#ifndef MSERVE_CONSUMER_WORKER_INSIDE_H
+#define MSERVE_CONSUMER_WORKER_INSIDE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "config/settings.h"
+#include "consumer/chooser.h"
+#include "consumer/committer.h"
+#include "consumer/device_loop.h"
+#include "consumer/gauges.h"
+#include "consumer/holdings.h"
+#include "consumer/intake.h"
+#include "consumer/mailbox.h"
+#include "sql/db.h"
+#include "sql/lease.h"
+
+enum phase { LOADING, REGISTERING, WORKING, LOSING, DRAINING, LEAVING };
+
+/* What the other threads tell, as bits: each is true until it is looked at. */
+enum note {
+    NOTE_OPENED = 1 << 0,
+    NOTE_NOT_OPENED = 1 << 1,
+    NOTE_DEVICE_FAILED = 1 << 2,
+    NOTE_HALTED = 1 << 3, /* intake reads no more */
+    NOTE_LAST = 1 << 4,   /* the device's last batch is through */
+    NOTE_LOST = 1 << 5,
+    NOTE_COMMIT_FAILED = 1 << 6,
+    NOTE_HUNGRY = 1 << 7, /* more chunks may be chosen */
+    NOTE_FENCED = 1 << 8, /* a partition was lost */
+    NOTE_SIGNAL = 1 << 9,
+};
+
+struct worker {
+    const struct settings *settings;
+    const struct settings_tier *tier;
+    char name[256];
+    char host[256];
+    char topic[256];
+    char group[256];
+
+    enum phase phase;
+    enum err end; /* what worker_run() returns */
+    struct gauges gauges;
+    atomic_uint notes;
+    atomic_int opened;  /* enum err of the engine's opening */
+    atomic_int failure; /* enum err of the commit that cannot be */
+
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_timer_t beat;
+    uv_timer_t renew;
+    uv_timer_t retry;
+    uv_poll_t homecoming;
+    int home_fd;
+    struct mailbox home;
+
+    struct db *db;
+    struct lease lease;
+    uint64_t moves_seen;
+    bool signalled; /* told to leave */
+    bool paused;    /* the lease is about to run out; said once */
+    struct holdings *holdings;
+    struct chooser *chooser;
+    struct committer *committer;
+    struct device_loop *device;
+    struct intake *intake;
+};
+
+/* worker.c */
+
+/* A wish or a loss was noted: device and intake look at what they have. */
+void worker_note_change(struct worker *worker);
+/* Fewer requests wait than are enough. */
+bool worker_is_hungry(struct worker *worker);
+void worker_stop_loop(struct worker *worker, enum err err);
+
+/* worker_lease.c */
+bool worker_connected(struct worker *worker); /* connects anew where it must */
+void worker_register(struct worker *worker);
+void worker_lose(struct worker *worker);
+void worker_warn_of_pause(struct worker *worker, uint64_t now_ns);
+void worker_drain(struct worker *worker);
+void worker_leave(struct worker *worker, const char *why, enum err end);
+void worker_after_last(struct worker *worker); /* the device stands still, nothing is under way */
+
+/* worker_work.c */
+void worker_choose(struct worker *worker, uint64_t now_ns);
+
+/* Timers of the loop. */
+void worker_on_retry(uv_timer_t *timer);
+void worker_on_renew(uv_timer_t *timer);
+void worker_on_beat(uv_timer_t *timer);
+
+#endif

@@ -1,0 +1,226 @@
+/* worker_lease.c: from the first registration to the burial in good order. */
+#include "consumer/worker_inside.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config/clock.h"
+#include "config/log.h"
+#include "kernels/engine.h"
+
+enum { BEAT_MS = 1000, RETRY_MS = 1000 };
+
+bool worker_connected(struct worker *worker)
+{
+    return db_is_open(worker->db) || db_reopen(worker->db) == ERR_OK;
+}
+
+static void begin_stop(struct worker *worker, enum phase phase)
+{
+    worker->phase = phase;
+    uv_timer_stop(&worker->beat);
+    intake_halt(worker->intake);
+}
+
+/* Buried: nothing of what is under way may be written by this worker. */
+void worker_lose(struct worker *worker)
+{
+    char id[UUID_TEXT_SIZE];
+
+    if (worker->phase != WORKING && worker->phase != DRAINING)
+        return;
+    log_warn("lease.lost",
+             "worker=%s partitions=%u chunks=%u msg=\"this worker was buried; all it "
+             "had under way is dropped\"",
+             uuid_format(worker->lease.worker, id), holdings_partitions(worker->holdings),
+             holdings_chunks(worker->holdings));
+    committer_abandon(worker->committer);
+    holdings_drop_all(worker->holdings);
+    worker_note_change(worker);
+    if (worker->phase == WORKING)
+        begin_stop(worker, LOSING);
+    uv_timer_stop(&worker->renew);
+}
+
+/* -------------------------------------------------------------------------------- registering ---- */
+
+/* Launching stops a sixth of the lease before its end, counted from before the renewal was sent. */
+static void extend(struct worker *worker, uint64_t sent_ns)
+{
+    uint64_t lease_ns = worker->settings->worker.lease_ms * (uint64_t)CLOCK_NS_PER_MS;
+
+    worker->paused = false;
+    atomic_store_explicit(&worker->gauges.launch_until_ns, sent_ns + lease_ns - lease_ns / 6,
+                          memory_order_release);
+}
+
+static enum err register_worker(struct worker *worker)
+{
+    const struct engine_model *model = engine_model(device_loop_engine(worker->device));
+    const struct slice topic = {worker->topic, strlen(worker->topic)};
+    struct lease_spec spec = {
+        .name = worker->name,
+        .host = worker->host,
+        .pid = (int32_t)getpid(),
+        .topics = &topic,
+        .topics_count = 1,
+        .device = strcmp(worker->tier->backend, "sim") == 0 ? "sim" : "cpu",
+        .model = model->name,
+        .model_digest = model->digest,
+        .numerics = model->numerics_text,
+        .price_per_hour = worker->settings->worker.price_per_gpu_hour,
+        .currency = worker->settings->worker.currency,
+        .lease_ms = worker->settings->worker.lease_ms,
+    };
+
+    return lease_register(worker->db, &spec, &worker->lease);
+}
+
+static void begin_work(struct worker *worker, uint64_t sent_ns)
+{
+    char id[UUID_TEXT_SIZE];
+    uint64_t renew_ms = worker->settings->worker.renew_ms;
+
+    extend(worker, sent_ns);
+    committer_adopt(worker->committer, &worker->lease);
+    log_info("worker.registered", "worker=%s name=%s topic=%s",
+             uuid_format(worker->lease.worker, id), worker->name, worker->topic);
+    worker->phase = WORKING;
+    uv_timer_start(&worker->renew, worker_on_renew, renew_ms, renew_ms);
+    uv_timer_start(&worker->beat, worker_on_beat, 0, BEAT_MS);
+    atomic_store_explicit(&worker->gauges.order, DEVICE_GO, memory_order_release);
+    intake_go(worker->intake);
+    mailbox_ring(device_loop_mailbox(worker->device));
+}
+
+void worker_register(struct worker *worker)
+{
+    uint64_t sent_ns = clock_mono_ns();
+    enum err err = worker_connected(worker) ? register_worker(worker) : ERR_DATABASE;
+
+    if (!err)
+        begin_work(worker, sent_ns);
+    else if (err_may_retry(err))
+        uv_timer_start(&worker->retry, worker_on_retry, RETRY_MS, 0);
+    else
+        worker_stop_loop(worker, err);
+}
+
+void worker_on_retry(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+
+    if (worker->phase == REGISTERING)
+        worker_register(worker);
+}
+
+/* ---------------------------------------------------------------------------------- the lease ---- */
+
+/* A device that stands still gets no renewal: its lease runs out, and others take over. */
+static bool device_moves(struct worker *worker)
+{
+    uint64_t moves = atomic_load_explicit(&worker->gauges.device_moves, memory_order_relaxed);
+    bool moved = moves != worker->moves_seen;
+
+    worker->moves_seen = moves;
+    if (!moved)
+        log_warn("device.stuck", "msg=\"the device has not finished a turn since the last renewal; "
+                                 "the lease is not renewed\"");
+    return moved;
+}
+
+static uint64_t reported_ns(struct worker *worker)
+{
+    uint64_t held = atomic_load_explicit(&worker->gauges.held_ns, memory_order_relaxed);
+    uint64_t began = committer_began_ns(worker->committer);
+
+    return held > began ? held - began : 0;
+}
+
+void worker_warn_of_pause(struct worker *worker, uint64_t now_ns)
+{
+    if (worker->paused ||
+        now_ns < atomic_load_explicit(&worker->gauges.launch_until_ns, memory_order_relaxed))
+        return;
+    worker->paused = true;
+    log_warn("lease.paused", "msg=\"the lease could not be renewed in time; no new work is "
+                             "launched until it is\"");
+}
+
+static void try_again_soon(struct worker *worker)
+{
+    uint64_t usual_ms = uv_timer_get_repeat(&worker->renew);
+
+    uv_timer_start(&worker->renew, worker_on_renew, usual_ms < RETRY_MS ? usual_ms : RETRY_MS,
+                   usual_ms);
+}
+
+void worker_on_renew(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    uint64_t sent_ns = clock_mono_ns();
+    enum err err;
+
+    worker_warn_of_pause(worker, sent_ns);
+    if (!device_moves(worker))
+        return;
+    err = worker_connected(worker)
+              ? lease_renew(worker->db, &worker->lease, committer_landed(worker->committer),
+                            reported_ns(worker))
+              : ERR_DATABASE;
+    if (!err) {
+        extend(worker, sent_ns);
+        return;
+    }
+    if (err == ERR_LOST)
+        worker_lose(worker);
+    else
+        try_again_soon(worker);
+}
+
+/* ------------------------------------------------------------------------------------ leaving ---- */
+
+void worker_drain(struct worker *worker)
+{
+    log_info("drain.begin", "phase=%d chunks=%u", (int)worker->phase,
+             holdings_chunks(worker->holdings));
+    if (worker->phase != WORKING) {
+        if (worker->phase != LOSING)
+            worker_stop_loop(worker, ERR_OK);
+        return; /* LOSING: when the last batch is through */
+    }
+    if (worker_connected(worker))
+        lease_drain(worker->db, &worker->lease);
+    begin_stop(worker, DRAINING);
+}
+
+void worker_leave(struct worker *worker, const char *why, enum err end)
+{
+    char id[UUID_TEXT_SIZE];
+    enum err err = worker_connected(worker)
+                       ? lease_leave(worker->db, &worker->lease, reported_ns(worker), why)
+                       : ERR_DATABASE;
+
+    if (!err)
+        log_info("worker.buried", "worker=%s why=%s", uuid_format(worker->lease.worker, id), why);
+    log_info("drain.done", "why=%s", why);
+    worker_stop_loop(worker, end ? end : err);
+}
+
+/* The device stands still, and nothing is under way any more. */
+void worker_after_last(struct worker *worker)
+{
+    if (worker->phase == DRAINING) {
+        worker_leave(worker, "drained", ERR_OK);
+    } else if (worker->phase == LOSING) {
+        holdings_forget_dropped(worker->holdings);
+        chooser_forget(worker->chooser);
+        worker->phase = REGISTERING;
+        if (worker->signalled)
+            worker_stop_loop(worker, ERR_OK);
+        else
+            worker_register(worker);
+    }
+}

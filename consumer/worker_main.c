@@ -1,0 +1,78 @@
+/* worker_main.c: the program mserve-worker: its command line, and then worker_run(). */
+#include <string.h>
+
+#include "config/log.h"
+#include "config/options.h"
+#include "config/settings.h"
+#include "consumer/worker.h"
+
+static struct {
+    const char *config;
+    const char *name;
+    struct option_list tier;
+} given;
+
+static const struct option rows[] = {
+    {"config", 'c', OPTION_PATH, "FILE", &given.config,
+     .sentence = "The settings; without it $MSERVE_CONFIG, ./config/mserve.yaml or "
+                 "/etc/mserve/mserve.yaml."},
+    {"tier", 't', OPTION_LIST, "NAME", &given.tier,
+     .sentence = "The tier to serve; without it the only one in the settings."},
+    {"name", 'n', OPTION_TEXT, "NAME", &given.name,
+     .sentence = "What the worker is called in tables and logs; without it worker.name, or the "
+                 "host's name."},
+};
+
+static const struct options_command command = {
+    .name = "mserve-worker",
+    .summary = "Runs the requests of a model tier on this machine's device.",
+    .details = "SIGTERM and SIGINT let it leave in good order, within worker.drain; a second "
+               "signal ends it at once.\n",
+    .row = rows,
+    .row_count = sizeof rows / sizeof rows[0],
+};
+
+static enum err find_tier(const struct settings *settings, const struct settings_tier **ret)
+{
+    if (given.tier.count > 1)
+        return fail(ERR_USAGE,
+                    "this version serves one tier with one worker; start another "
+                    "worker for \"%s\"",
+                    given.tier.item[1]);
+    if (given.tier.count == 0 && settings->tier_count != 1)
+        return fail(ERR_USAGE, "the settings have %u tiers: say which with --tier",
+                    settings->tier_count);
+    *ret = given.tier.count ? settings_tier_find(settings, given.tier.item[0]) : settings->tier;
+    if (!*ret)
+        return fail(ERR_USAGE, "the settings have no tier \"%s\"", given.tier.item[0]);
+    return ERR_OK;
+}
+
+static enum err serve(void)
+{
+    struct worker_options options = {.name = given.name};
+    struct settings *settings;
+    enum err err = settings_load(given.config, &settings);
+
+    if (err)
+        return err;
+    settings_log_init(settings, "mserve-worker", false);
+    options.settings = settings;
+    err = find_tier(settings, &options.tier);
+    if (!err)
+        err = worker_run(&options);
+    settings_free(settings);
+    return err;
+}
+
+int main(int argc, char **argv)
+{
+    struct options_rest rest;
+    enum err err;
+
+    log_init("mserve-worker", LOG_INFO, LOG_LOGFMT, false);
+    err = options_parse(NULL, &command, argc, argv, &rest);
+    if (err || rest.served)
+        return err_exit_status(err);
+    return err_exit_status(serve());
+}

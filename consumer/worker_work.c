@@ -1,0 +1,133 @@
+/* worker_work.c: the share of partitions, what is wished, and which chunk is read next. */
+#include "consumer/worker_inside.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "config/clock.h"
+#include "config/log.h"
+#include "sql/work.h"
+
+/* --------------------------------------------------------------------------------- partitions ---- */
+
+static void claim(struct worker *worker, uint32_t wanted)
+{
+    struct lease_partition *got = xcalloc(wanted, sizeof *got);
+    uint32_t count = 0;
+    enum err err = lease_claim(worker->db, &worker->lease, worker->topic, wanted, got, &count);
+
+    if (err == ERR_LOST)
+        worker_lose(worker);
+    for (uint32_t i = 0; !err && i < count; i++) {
+        holdings_add_partition(worker->holdings, &got[i]);
+        log_info("partition.claimed", "topic=%s part=%d epoch=%" PRId64, worker->topic, got[i].part,
+                 got[i].epoch);
+    }
+    if (!err && count > 0)
+        chooser_forget(worker->chooser);
+    free(got);
+}
+
+static void hand_back(struct worker *worker, uint32_t share)
+{
+    int32_t parts[64];
+    size_t count = holdings_surplus(worker->holdings, share, parts, sizeof parts / sizeof parts[0]);
+
+    if (count == 0)
+        return;
+    worker_note_change(worker);
+    if (lease_release(worker->db, &worker->lease, worker->topic, parts, count) == ERR_LOST)
+        worker_lose(worker);
+    for (size_t i = 0; i < count; i++)
+        log_info("partition.released", "topic=%s part=%d", worker->topic, parts[i]);
+}
+
+static void take_share(struct worker *worker)
+{
+    uint32_t held = holdings_partitions(worker->holdings);
+    uint32_t partitions;
+    uint32_t share;
+
+    if (lease_share(worker->db, &worker->lease, worker->topic, &share, &partitions))
+        return;
+    if (held < share)
+        claim(worker, share - held);
+    else
+        hand_back(worker, share);
+}
+
+static void bury_others(struct worker *worker)
+{
+    uint32_t count = 0;
+
+    if (lease_bury_expired(worker->db, &count) == ERR_OK && count > 0)
+        log_info("worker.buried", "count=%u msg=\"their leases had run out\"", count);
+}
+
+/* ------------------------------------------------------------------------------------- chunks ---- */
+
+static void ask_wishes(struct worker *worker)
+{
+    size_t count;
+    const struct uuid *jobs = holdings_jobs(worker->holdings, &count);
+    enum work_wish *wish;
+
+    if (count == 0)
+        return;
+    wish = xcalloc(count, sizeof *wish);
+    if (work_wishes(worker->db, jobs, count, wish) == ERR_OK &&
+        holdings_set_wishes(worker->holdings, wish, count))
+        worker_note_change(worker);
+    free(wish);
+}
+
+void worker_choose(struct worker *worker, uint64_t now_ns)
+{
+    struct work_chunk *work;
+
+    while ((work = chooser_next(worker->chooser, worker->db, worker->holdings,
+                                worker_is_hungry(worker), now_ns))) {
+        struct claim_chunk *chunk = holdings_take(worker->holdings, work);
+
+        if (!chunk)
+            continue;
+        log_info("chunk.taken", "job=%s chunk=%d part=%d lines=%u", chunk->job->hex, chunk->chunk,
+                 chunk->partition->part, chunk->open_at_start);
+        atomic_fetch_add_explicit(&worker->gauges.unread_lines, chunk->open_at_start,
+                                  memory_order_relaxed);
+        intake_read_chunk(worker->intake, chunk);
+    }
+}
+
+static void tell_offsets(struct worker *worker)
+{
+    int32_t part[256];
+    size_t count = holdings_parts(worker->holdings, part, sizeof part / sizeof part[0]);
+
+    for (size_t i = 0; i < count; i++) {
+        int64_t offset = chooser_lowest_offset(worker->chooser, worker->holdings, part[i]);
+
+        if (offset >= 0)
+            intake_tell_offset(worker->intake, part[i], offset);
+    }
+}
+
+/* Once a second: all that is asked of the database beside lease and commits. */
+void worker_on_beat(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    uint64_t now_ns = clock_mono_ns();
+
+    worker_warn_of_pause(worker, now_ns);
+    if (worker->phase != WORKING || !worker_connected(worker))
+        return;
+    bury_others(worker);
+    take_share(worker);
+    if (worker->phase != WORKING)
+        return;
+    holdings_look_again(worker->holdings, now_ns);
+    ask_wishes(worker);
+    chooser_forget(worker->chooser);
+    worker_choose(worker, now_ns);
+    tell_offsets(worker);
+}
