@@ -1,0 +1,305 @@
+/*
+ * test_device_loop.c: the device thread on a simulated device: what goes in comes out once, and the
+ * books of each batch add up to the nanosecond.
+ */
+#include "consumer/device_loop.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "config/clock.h"
+#include "consumer/batch.h"
+#include "consumer/books.h"
+#include "tests/unit/consumer/made.h"
+
+struct bench {
+    struct gauges gauges;
+    struct mailbox batches;
+    struct device_loop *loop;
+    atomic_int opened; /* 1 + enum err */
+    struct engine_books before;
+    uint64_t wip_ns;
+};
+
+static void on_opened(void *context, enum err err)
+{
+    atomic_store(&((struct bench *)context)->opened, 1 + (int)err);
+}
+
+static void on_failed(void *context, enum err err)
+{
+    (void)context;
+    (void)err;
+    abort();
+}
+
+static void on_room(void *context)
+{
+    (void)context;
+}
+
+static void bench_open(struct bench *bench, double pace, uint32_t sequences_max)
+{
+    struct device_loop_options options = {
+        .engine = {.backend = "sim",
+                   .sequences_max = sequences_max,
+                   .waiting_max = 4,
+                   .rows_max = 64,
+                   .context_max = 1024,
+                   .sim = {.load_ns = 1000,
+                           .fixed_ns = 1000000,
+                           .row_ns = 1001,
+                           .kv_ns = 107,
+                           .head_ns = 13,
+                           .pace = pace}},
+        .gauges = &bench->gauges,
+        .batches = &bench->batches,
+        .commit_rows = 8,
+        .commit_interval_ns = 5 * CLOCK_NS_PER_MS,
+        .ledger_interval_ns = 3600 * (uint64_t)CLOCK_NS_PER_S,
+        .results_max = 64,
+        .on_opened = on_opened,
+        .on_failed = on_failed,
+        .on_room = on_room,
+        .context = bench,
+    };
+
+    memset(bench, 0, sizeof *bench);
+    atomic_store(&bench->gauges.launch_until_ns, UINT64_MAX);
+    atomic_store(&bench->gauges.order, DEVICE_GO);
+    mailbox_init(&bench->batches, -1);
+    assert_int_equal(device_loop_start(&options, &bench->loop), ERR_OK);
+    while (atomic_load(&bench->opened) == 0)
+        usleep(1000);
+    assert_int_equal(atomic_load(&bench->opened), 1);
+}
+
+static void bench_close(struct bench *bench)
+{
+    device_loop_stop(bench->loop);
+    mailbox_release(&bench->batches);
+}
+
+static void post(struct bench *bench, struct task *task)
+{
+    atomic_fetch_add(&bench->gauges.ready_requests, 1);
+    atomic_fetch_add(&bench->gauges.ready_bytes, task->bytes);
+    mailbox_post(device_loop_mailbox(bench->loop), &task->mail);
+}
+
+static void assert_books(struct bench *bench, const struct batch *batch)
+{
+    struct books_entry entry;
+    uint64_t ended = 0;
+    uint64_t wip = 0;
+
+    for (uint32_t i = 0; i < batch->count; i++)
+        ended += batch->task[i]->cost.ns;
+    for (uint32_t i = 0; i < batch->wip_count; i++)
+        wip += batch->wip[i].ns;
+    books_between(&bench->before, &batch->books, &entry);
+    assert_int_equal(books_gap(&entry, bench->wip_ns, ended), 0);
+    assert_int_equal(wip, entry.wip_ns);
+    bench->before = batch->books;
+    bench->wip_ns = entry.wip_ns;
+}
+
+/* The next batch, its books checked; fails after ten seconds. */
+static struct batch *next_batch(struct bench *bench)
+{
+    static struct mail_list waiting;
+    struct mail *mail = mail_list_next(&waiting);
+
+    for (int i = 0; !mail && i < 100; i++) {
+        waiting = mailbox_wait(&bench->batches, 100);
+        mail = mail_list_next(&waiting);
+    }
+    assert_non_null(mail);
+    atomic_fetch_sub(&bench->gauges.batches_waiting, 1);
+    assert_books(bench, batch_of(mail));
+    return batch_of(mail);
+}
+
+static void test_every_request_ends_once_and_the_books_add_up(void **state)
+{
+    enum { REQUESTS = 100 };
+    uint8_t seen[REQUESTS] = {0};
+    uint32_t ended = 0;
+    struct bench bench;
+    struct made made;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, REQUESTS);
+    bench_open(&bench, 0, 4);
+    for (uint32_t i = 0; i < REQUESTS; i++)
+        post(&bench, made_task(&made, i, 5 + i % 40, 1 + i % 30));
+    while (ended < REQUESTS) {
+        struct batch *batch = next_batch(&bench);
+
+        for (uint32_t i = 0; i < batch->count; i++) {
+            const struct task *task = batch->task[i];
+
+            assert_int_equal(task->status, TASK_COMPLETED);
+            assert_int_equal(seen[task->index]++, 0);
+            assert_int_equal(task->cost.output_tokens, 1 + task->index % 30);
+            assert_true(task->cost.ns > 0);
+        }
+        ended += batch->count;
+        batch_free(batch);
+    }
+    assert_int_equal(atomic_load(&bench.gauges.ready_requests), 0);
+    assert_int_equal(atomic_load(&bench.gauges.running), 0);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* A job of two requests that comes behind one of sixty is not the last to be done. */
+static void test_jobs_are_served_in_turn(void **state)
+{
+    struct bench bench;
+    struct made large;
+    struct made small;
+    uint32_t ended = 0;
+    uint32_t small_done_at = 0;
+
+    (void)state;
+    made_open(&large, 1, ENDPOINT_COMPLETIONS, 60);
+    made_open(&small, 2, ENDPOINT_COMPLETIONS, 2);
+    bench_open(&bench, 0, 1);
+    atomic_store(&bench.gauges.launch_until_ns, 0); /* hold it until all are there */
+    for (uint32_t i = 0; i < 60; i++)
+        post(&bench, made_task(&large, i, 4, 4));
+    for (uint32_t i = 0; i < 2; i++)
+        post(&bench, made_task(&small, i, 4, 4));
+    atomic_store(&bench.gauges.launch_until_ns, UINT64_MAX);
+    while (ended < 62) {
+        struct batch *batch = next_batch(&bench);
+
+        for (uint32_t i = 0; i < batch->count; i++) {
+            ended++;
+            if (batch->task[i]->chunk->job == small.job)
+                small_done_at = ended;
+        }
+        batch_free(batch);
+    }
+    assert_true(small_done_at <= 12);
+    bench_close(&bench);
+    made_close(&large);
+    made_close(&small);
+}
+
+/* Cancelled in mid-run: no answer, its cost is on it, and what had not begun cost nothing. */
+static void test_a_cancelled_job_ends_with_what_it_cost(void **state)
+{
+    struct bench bench;
+    struct made made;
+    uint32_t ended = 0;
+    uint64_t cost = 0;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 8);
+    bench_open(&bench, 1, 2);
+    for (uint32_t i = 0; i < 8; i++)
+        post(&bench, made_task(&made, i, 4, 900));
+    while (atomic_load(&bench.gauges.running) == 0)
+        usleep(1000);
+    usleep(20000);
+    atomic_store(&made.job->wish, WISH_CANCEL);
+    atomic_fetch_add(&bench.gauges.changes, 1);
+    while (ended < 8) {
+        struct batch *batch = next_batch(&bench);
+
+        for (uint32_t i = 0; i < batch->count; i++) {
+            assert_int_equal(batch->task[i]->status, TASK_CANCELLED);
+            cost += batch->task[i]->cost.ns;
+        }
+        ended += batch->count;
+        batch_free(batch);
+    }
+    assert_true(cost > 0);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* Told to stop: what runs comes out with its cost and no status of its own, then rest, then go on. */
+static void test_stop_gives_everything_back_and_go_goes_on(void **state)
+{
+    struct bench bench;
+    struct made made;
+    struct batch *batch;
+    uint32_t ended = 0;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 9);
+    bench_open(&bench, 1, 2);
+    for (uint32_t i = 0; i < 8; i++)
+        post(&bench, made_task(&made, i, 4, 900));
+    while (atomic_load(&bench.gauges.running) == 0)
+        usleep(1000);
+    atomic_store(&bench.gauges.order, DEVICE_STOP);
+    mailbox_ring(device_loop_mailbox(bench.loop));
+    do {
+        batch = next_batch(&bench);
+        ended += batch->count;
+        for (uint32_t i = 0; i < batch->count; i++)
+            assert_int_equal(batch->task[i]->status, TASK_DROPPED);
+        if (batch->last)
+            break;
+        batch_free(batch);
+    } while (true);
+    assert_int_equal(ended, 8);
+    assert_int_equal(batch->books.live_ns, 0);
+    batch_free(batch);
+
+    atomic_store(&bench.gauges.order, DEVICE_GO);
+    post(&bench, made_task(&made, 8, 4, 4));
+    batch = next_batch(&bench);
+    assert_int_equal(batch->count, 1);
+    assert_int_equal(batch->task[0]->status, TASK_COMPLETED);
+    batch_free(batch);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* After the time up to which the lease allows it nothing is launched; when it is extended, all is. */
+static void test_nothing_is_launched_after_the_lease(void **state)
+{
+    struct bench bench;
+    struct made made;
+    struct batch *batch;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
+    bench_open(&bench, 0, 2);
+    atomic_store(&bench.gauges.launch_until_ns, clock_mono_ns());
+    post(&bench, made_task(&made, 0, 4, 4));
+    usleep(120000);
+    assert_int_equal(atomic_load(&bench.gauges.running), 0);
+    assert_int_equal(atomic_load(&bench.gauges.ready_requests), 1);
+    atomic_store(&bench.gauges.launch_until_ns, UINT64_MAX);
+    batch = next_batch(&bench);
+    assert_int_equal(batch->task[0]->status, TASK_COMPLETED);
+    batch_free(batch);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_request_ends_once_and_the_books_add_up),
+        cmocka_unit_test(test_jobs_are_served_in_turn),
+        cmocka_unit_test(test_a_cancelled_job_ends_with_what_it_cost),
+        cmocka_unit_test(test_stop_gives_everything_back_and_go_goes_on),
+        cmocka_unit_test(test_nothing_is_launched_after_the_lease),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
