@@ -229,6 +229,7 @@ enum err committer_start(const struct committer_options *options, struct committ
         goto failed;
     }
     committer->started = true;
+    pthread_setname_np(committer->thread, "commit");
     *ret = committer;
     return ERR_OK;
 failed:

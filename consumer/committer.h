@@ -19,6 +19,7 @@
 struct committer_options {
     struct db_options db;
     struct gauges *gauges;
+    void (*on_taken)(void *context);  /* a batch was taken: the device may cut the next one */
     void (*on_last)(void *context);   /* the `last` batch is committed, or thrown away when lost */
     void (*on_lost)(void *context);   /* the worker is buried */
     void (*on_fenced)(void *context); /* a partition is somebody else's; it is marked as dropped */

@@ -521,6 +521,7 @@ enum err device_loop_start(const struct device_loop_options *options, struct dev
         return fail(ERR_MEMORY, "the device thread could not be started: %s", strerror(failed));
     }
     loop->started = true;
+    pthread_setname_np(loop->thread, "device");
     *ret = loop;
     return ERR_OK;
 }

@@ -428,6 +428,7 @@ enum err intake_start(const struct intake_options *options, struct intake **ret)
         goto failed;
     }
     intake->started = true;
+    pthread_setname_np(intake->thread, "intake");
     *ret = intake;
     return ERR_OK;
 failed:

@@ -42,14 +42,10 @@ static enum err set_all(rd_kafka_conf_t *conf, const struct log_reader_options *
 {
     char ahead_kb[16];
     const char *const pairs[][2] = {
-        {"group.id", options->group},
-        {"enable.auto.commit", "false"},
-        {"enable.auto.offset.store", "false"},
-        {"auto.offset.reset", "error"},
-        {"fetch.wait.max.ms", "100"},
-        {"fetch.message.max.bytes", "1048576"},
-        {"queued.min.messages", "4096"},
-        {"queued.max.messages.kbytes", ahead_kb},
+        {"group.id", options->group},          {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"}, {"auto.offset.reset", "error"},
+        {"fetch.wait.max.ms", "100"},          {"fetch.message.max.bytes", "1048576"},
+        {"queued.min.messages", "4096"},       {"queued.max.messages.kbytes", ahead_kb},
     };
 
     snprintf(ahead_kb, sizeof ahead_kb, "%u",
@@ -90,8 +86,8 @@ static enum err connect_kafka(struct log_reader *reader, const struct log_reader
 static enum err check_topic(struct log_reader *reader, const struct log_reader_options *options)
 {
     uint32_t partitions;
-    enum err err = kafka_partitions(reader->kafka, options->kafka, &reader->trouble,
-                                    options->topic, START_MS, &partitions);
+    enum err err = kafka_partitions(reader->kafka, options->kafka, &reader->trouble, options->topic,
+                                    START_MS, &partitions);
 
     if (err)
         return err;

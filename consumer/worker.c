@@ -67,6 +67,13 @@ static void on_halted(void *context)
     tell(context, NOTE_HALTED);
 }
 
+static void on_taken(void *context)
+{
+    const struct worker *worker = context;
+
+    mailbox_ring(device_loop_mailbox(worker->device));
+}
+
 static void on_last(void *context)
 {
     tell(context, NOTE_LAST);
@@ -187,6 +194,7 @@ static enum err start_committer(struct worker *worker)
     struct committer_options options = {
         .db = database_options(worker->settings, "mserve-worker commit"),
         .gauges = &worker->gauges,
+        .on_taken = on_taken,
         .on_last = on_last,
         .on_lost = on_lost,
         .on_fenced = on_fenced,
