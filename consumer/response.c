@@ -176,7 +176,7 @@ void response_write(struct buffer *out, const struct task *task, const struct re
         write_embedding(out, task);
         break;
     case ENDPOINT_COUNT:
-        assert(!"no such endpoint");
+        assert(0 && "no such endpoint");
     }
 }
 
@@ -231,6 +231,6 @@ bool response_write_error(struct buffer *out, const struct task *task)
     case TASK_DROPPED:
         break;
     }
-    assert(!"no row says this");
+    assert(0 && "no row says this");
     return false;
 }
