@@ -26,8 +26,8 @@ static const struct option rows[] = {
 static const struct options_command command = {
     .name = "mserve-worker",
     .summary = "Runs the requests of a model tier on this machine's device.",
-    .details = "SIGTERM and SIGINT let it leave in good order, within worker.drain; a second "
-               "signal ends it at once.\n",
+    .details = "SIGTERM and SIGINT let it leave in good order, within worker.drain; a second\n"
+               "signal ends it at once.",
     .row = rows,
     .row_count = sizeof rows / sizeof rows[0],
 };
@@ -70,7 +70,7 @@ int main(int argc, char **argv)
     struct options_rest rest;
     enum err err;
 
-    log_init("mserve-worker", LOG_INFO, LOG_LOGFMT, false);
+    log_init("mserve-worker", LOG_INFO, LOG_LOGFMT, true); /* until the settings say how */
     err = options_parse(NULL, &command, argc, argv, &rest);
     if (err || rest.served)
         return err_exit_status(err);
