@@ -26,7 +26,7 @@ bool job_state_is_terminal(enum job_state state)
            state == JOB_CANCELLED;
 }
 
-static enum err state_of(struct slice name, enum job_state *ret)
+enum err job_state_parse(struct slice name, enum job_state *ret)
 {
     for (int i = 0; i < STATES; i++)
         if (strlen(state_names[i]) == name.len &&
@@ -55,7 +55,7 @@ enum err job_get(struct db *db, const struct uuid *job, struct arena *arena, str
     if (!rc && result.rows == 0)
         rc = ERR_NOT_FOUND;
     if (!rc)
-        rc = state_of(db_get_slice(&result, 0, 0), &found.state);
+        rc = job_state_parse(db_get_slice(&result, 0, 0), &found.state);
     if (!rc) {
         found.tenant = copy_text(&result, 1, arena);
         found.topic = copy_text(&result, 2, arena);
@@ -223,7 +223,7 @@ enum err job_cancel(struct db *db, const struct uuid *job, enum job_state *ret_s
     if (result.rows == 0 || db_is_null(&result, 0, 0))
         rc = ERR_NOT_FOUND;
     else
-        rc = state_of(db_get_slice(&result, 0, 0), ret_state);
+        rc = job_state_parse(db_get_slice(&result, 0, 0), ret_state);
     db_result_release(&result);
     return rc;
 }

@@ -31,6 +31,9 @@ enum job_state {
 const char *job_state_name(enum job_state state); /* OpenAI's word: "in_progress" */
 bool job_state_is_terminal(enum job_state state);
 
+/* The state of that name; ERR_SCHEMA, with a sentence, when this program knows none. */
+enum err job_state_parse(struct slice name, enum job_state *ret);
+
 /* What a job is made from. Strings are borrowed for the call; NULL is allowed where it says so. */
 struct job_spec {
     const char *idempotency_key;
