@@ -1,0 +1,49 @@
+/* cli.c: settings, then the database. */
+#include "producer/cli.h"
+#include "config/log.h"
+#include "sql/migrate.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+void cli_init(struct cli *cli, const char *program)
+{
+    *cli = (struct cli){.program = program};
+    log_init(program, LOG_INFO, LOG_LOGFMT, true);
+}
+
+enum err cli_load(struct cli *cli, const char *config)
+{
+    enum err rc = settings_load(config, &cli->settings);
+
+    if (rc == ERR_OK)
+        settings_log_init(cli->settings, cli->program, true);
+    return rc;
+}
+
+enum err cli_connect(struct cli *cli, bool check)
+{
+    struct db_options options = {
+        .dsn = cli->settings->postgres.dsn,
+        .password = cli->settings->postgres.password,
+        .application_name = cli->program,
+    };
+    enum err rc = db_open(&options, &cli->db);
+
+    return rc == ERR_OK && check ? migrate_check(cli->db) : rc;
+}
+
+void cli_close(struct cli *cli)
+{
+    db_close(cli->db);
+    settings_free(cli->settings);
+    *cli = (struct cli){.program = cli->program};
+}
+
+enum err cli_flush(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return fail(ERR_IO, "cannot write to standard output: %s", strerror(errno));
+    return ERR_OK;
+}

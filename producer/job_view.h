@@ -1,0 +1,41 @@
+/*
+ * job_view.h: what people see of jobs: one, many, how far, what came out, what it cost.
+ *
+ * Only jobs of the connection's tenant are seen. Errors as in db.h.
+ */
+#ifndef MSERVE_PRODUCER_JOB_VIEW_H
+#define MSERVE_PRODUCER_JOB_VIEW_H
+
+#include "config/uuid.h"
+#include "sql/db.h"
+#include "sql/job.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/*
+ * The job that `text` names: batch_ and 32 digits, a UUID, or the beginning of either when only one
+ * job begins so. ERR_NOT_FOUND or ERR_USAGE, with a sentence.
+ */
+enum err job_view_find(struct db *db, const char *text, struct uuid *ret);
+
+/* Adds the OpenAI batch object as JSON. ERR_NOT_FOUND, not logged. */
+enum err job_view_object(struct db *db, const struct uuid *job, struct buffer *ret);
+
+/* How far a job is. `done` may be ahead of the counts, which are folded once a second. */
+struct job_progress {
+    enum job_state state;
+    int64_t lines; /* -1: not sealed */
+    int64_t done;  /* rows that there are */
+    int64_t completed, failed, cancelled, expired;
+    int64_t input_tokens, output_tokens;
+    int64_t gpu_ns;
+};
+
+enum err job_view_progress(struct db *db, const struct uuid *job, struct job_progress *ret);
+
+/* What a program's exit status says of a job that has ended: ERR_OK, ERR_PARTIAL, … */
+enum err job_view_outcome(const struct job_progress *progress);
+
+#endif

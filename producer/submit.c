@@ -1,0 +1,270 @@
+/* submit.c: the order of things. */
+#include "producer/submit.h"
+#include "config/clock.h"
+#include "config/log.h"
+#include "producer/interrupt.h"
+#include "producer/submit_internal.h"
+#include "producer/upload.h"
+#include "sql/queries.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void on_spool_cb(void *data, uint64_t bytes)
+{
+    struct submit *submit = data;
+    char note[64];
+
+    snprintf(note, sizeof(note), "%" PRIu64 " MB", bytes / 1000000);
+    progress_show(&submit->progress, "reading", bytes, 0, note, clock_mono_ns());
+}
+
+static void on_scan_cb(void *data, uint64_t bytes, uint64_t requests)
+{
+    struct submit *submit = data;
+    char count[32], note[64];
+
+    snprintf(note, sizeof(note), "%s requests", progress_number(requests, count));
+    progress_show(&submit->progress, "checking", bytes, input_size(submit->input), note,
+                  clock_mono_ns());
+}
+
+static struct scan_options scan_options(struct submit *submit)
+{
+    const struct settings_submit *settings = &submit->cli->settings->submit;
+
+    return (struct scan_options){
+        .rules = {.has_endpoint = submit->has_endpoint, .endpoint = submit->endpoint},
+        .line_bytes_max = settings->line_bytes_max,
+        .spool_dir = settings->spool_dir,
+        .on_progress_cb = on_scan_cb,
+        .data = submit,
+    };
+}
+
+/* The tier that answers to the model of the first good line, or the one that was named. */
+static enum err choose_tier(struct submit *submit, const char *model)
+{
+    enum err rc;
+
+    if (submit->options->tier != NULL)
+        return tiers_find(&submit->tiers, submit->options->tier, &submit->tier);
+    if (model == NULL)
+        return ERR_OK;
+    rc = tiers_serving(&submit->tiers, model, &submit->tier);
+    return rc == ERR_NOT_FOUND ? ERR_OK : rc;
+}
+
+/* Endpoint and tier: what the lines have in common, and what is not known before one is read. */
+static enum err look_ahead(struct submit *submit)
+{
+    struct scan_options options = scan_options(submit);
+    struct scan_first first = {0};
+    enum err rc;
+
+    options.rules.models = submit->options->any_model ? NULL : &submit->tiers.all;
+    rc = scan_find_first(submit->input, &options, &first);
+    if (rc != ERR_OK)
+        return rc;
+    if (!submit->has_endpoint && first.has_endpoint) {
+        submit->has_endpoint = true;
+        submit->endpoint = first.endpoint;
+    }
+    rc = choose_tier(submit, first.model);
+    free(first.model);
+    return rc;
+}
+
+static enum err validate(struct submit *submit)
+{
+    struct scan_options options;
+    enum err rc = input_open(submit->options->file, submit->cli->settings->submit.spool_dir,
+                             on_spool_cb, submit, &submit->input);
+
+    if (rc == ERR_OK)
+        rc = look_ahead(submit);
+    if (rc != ERR_OK)
+        return rc;
+    options = scan_options(submit);
+    if (!submit->options->any_model)
+        options.rules.models = submit->tier != NULL ? &submit->tier->models : &submit->tiers.all;
+    return scan_run(submit->input, &options, &submit->scan);
+}
+
+/* What stands in the way of sending it. */
+static enum err judge(struct submit *submit)
+{
+    uint64_t invalid = line_index_invalid(submit->scan.index);
+
+    progress_wipe(&submit->progress);
+    if (submit->scan.requests == 0)
+        return fail(ERR_INPUT, "%s has no requests: %s", submit->options->file,
+                    submit->scan.blanks > 0 ? "all its lines are blank" : "it is empty");
+    if (invalid > 0 && (strcmp(submit->options->on_invalid, "skip") != 0 || !submit->has_endpoint ||
+                        submit->tier == NULL))
+        return submit_report_invalid(submit);
+    if (submit->tier == NULL) /* no line is bad, so a tier was found: this cannot be */
+        return fail(ERR_INTERNAL, "no tier was found for valid lines");
+    return ERR_OK;
+}
+
+/* The key that --new asks for: that of the newest job while it uploads, else one that nobody has. */
+static enum err renewed_key(struct submit *submit, const char *base, const char **ret)
+{
+    struct db_result result = {0};
+    char key[128];
+    unsigned number = 0;
+    enum err rc = db_exec(submit->cli->db, QUERY_JOB_KEY_NEWEST, DB_PARAMS(db_text(base)), &result);
+
+    if (rc != ERR_OK)
+        return rc;
+    snprintf(key, sizeof(key), "%s", base);
+    if (result.rows > 0) {
+        struct slice newest = db_get_slice(&result, 0, 0);
+        const char *slash = strrchr(newest.data, '/');
+
+        if (slash != NULL)
+            number = (unsigned)strtoul(slash + 1, NULL, 10);
+        if (db_get_bool(&result, 0, 1))
+            snprintf(key, sizeof(key), "%s", newest.data);
+        else
+            snprintf(key, sizeof(key), "%s/%u", base, number + 1);
+    }
+    db_result_release(&result);
+    *ret = arena_copy(&submit->arena, key, strlen(key));
+    return ERR_OK;
+}
+
+static enum err choose_key(struct submit *submit, const char **ret)
+{
+    if (submit->options->idempotency_key != NULL) {
+        *ret = submit->options->idempotency_key;
+        return ERR_OK;
+    }
+    *ret = submit_key(submit);
+    return submit->options->renew ? renewed_key(submit, *ret, ret) : ERR_OK;
+}
+
+/* Kafka is asked before there is a row that says a job is coming, unless the job is there already. */
+static enum err reach_kafka(struct submit *submit, const char *key)
+{
+    struct publisher_options options = {
+        .kafka = &submit->cli->settings->kafka,
+        .topic = submit->tier->topic,
+        .partitions = submit->tier->partitions,
+    };
+    struct db_result result = {0};
+    bool sealed;
+    enum err rc = db_exec(submit->cli->db, QUERY_JOB_BY_KEY, DB_PARAMS(db_text(key)), &result);
+
+    if (rc != ERR_OK)
+        return rc;
+    sealed = result.rows > 0 && !db_get_bool(&result, 0, 0);
+    db_result_release(&result);
+    return sealed ? ERR_OK : publisher_open(&options, &submit->publisher);
+}
+
+static enum err open_job(struct submit *submit, const char *key)
+{
+    const struct settings_submit *settings = &submit->cli->settings->submit;
+    const struct tier *tier = submit->tier;
+    struct job_spec spec = {
+        .idempotency_key = key,
+        .input_name = input_name(submit->input),
+        .endpoint = endpoint_url(submit->endpoint),
+        .tier = tier->name,
+        .model = submit->scan.model,
+        .topic = tier->topic,
+        .partitions = tier->partitions,
+        .chunk_lines_max = chunk_cut_lines(submit->scan.requests, tier->partitions,
+                                           settings->chunk_lines_min, settings->chunk_lines_max),
+        .chunk_bytes_max = (uint32_t)settings->chunk_bytes_max,
+        .completion_window = submit->window,
+        .window_ms = submit->window_ms,
+        .metadata = submit->metadata,
+        .priority = submit->priority,
+    };
+    enum err rc;
+
+    memcpy(spec.content_sha256, submit->scan.sha256, sizeof(spec.content_sha256));
+    rc = job_open(submit->cli->db, &spec, &submit->arena, &submit->job);
+    if (rc == ERR_CONFLICT)
+        return fail(ERR_CONFLICT,
+                    "the idempotency key \"%s\" belongs to a job with other content; "
+                    "choose another key",
+                    key);
+    return rc;
+}
+
+/* Sends what the index lacks. A job that has ended is as it is. */
+static enum err bring(struct submit *submit)
+{
+    struct upload_options options = {
+        .settings = submit->cli->settings,
+        .db = submit->cli->db,
+        .job = &submit->job,
+        .input = submit->input,
+        .scan = &submit->scan,
+        .progress = &submit->progress,
+        .publisher = submit->publisher,
+    };
+    enum err rc;
+
+    if (job_state_is_terminal(submit->job.state))
+        return ERR_OK;
+    rc = upload_run(&options);
+    if (rc == ERR_LOST)
+        rc = ERR_OK; /* sealed by another or ended: shown as it is */
+    return rc;
+}
+
+static enum err enqueue(struct submit *submit)
+{
+    const char *key;
+    enum err rc = choose_key(submit, &key);
+
+    if (rc == ERR_OK)
+        rc = reach_kafka(submit, key);
+    if (rc == ERR_OK)
+        rc = open_job(submit, key);
+    if (rc == ERR_OK)
+        rc = bring(submit);
+    publisher_close(submit->publisher);
+    submit->publisher = NULL;
+    return rc;
+}
+
+enum err submit_run(struct cli *cli, const struct submit_options *options)
+{
+    struct submit submit = {.cli = cli, .options = options};
+    enum err rc = submit_check_options(&submit);
+
+    progress_init(&submit.progress, false);
+    if (rc == ERR_OK)
+        rc = cli_connect(cli, true);
+    if (rc == ERR_OK)
+        rc = tiers_load(cli->db, &submit.tiers);
+    if (rc == ERR_OK)
+        rc = validate(&submit);
+    if (rc == ERR_OK)
+        rc = judge(&submit);
+    progress_wipe(&submit.progress);
+    if (rc == ERR_OK && options->dry_run) {
+        rc = submit_report_dry(&submit);
+    } else if (rc == ERR_OK) {
+        rc = enqueue(&submit);
+        if (rc == ERR_OK)
+            rc = submit_report_job(&submit);
+    }
+    progress_wipe(&submit.progress);
+    if (rc == ERR_INTERRUPTED)
+        fprintf(stderr, "%s: interrupted; the same command goes on where it stopped\n",
+                cli->program);
+    scan_release(&submit.scan);
+    input_close(submit.input);
+    tiers_release(&submit.tiers);
+    arena_release(&submit.arena);
+    return rc;
+}

@@ -1,0 +1,35 @@
+/*
+ * submit.h: the whole of mserve-submit but its command line: validate, make or find the job, send
+ * what is missing, seal, and, if asked, stay until it has ended.
+ */
+#ifndef MSERVE_PRODUCER_SUBMIT_H
+#define MSERVE_PRODUCER_SUBMIT_H
+
+#include "config/options.h"
+#include "producer/cli.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* As typed; NULL or 0 where nothing was. */
+struct submit_options {
+    const char *file; /* "-": standard input */
+    const char *tier;
+    bool any_model;
+    const char *endpoint;
+    const char *window; /* "24h" */
+    struct option_pairs metadata;
+    const char *idempotency_key;
+    bool renew;             /* --new */
+    const char *on_invalid; /* "fail" or "skip" */
+    const char *priority;
+    bool wait;
+    const char *output;
+    bool dry_run;
+    bool json;
+};
+
+/* `cli` has its settings. What the job became is the return value (errors.h). */
+enum err submit_run(struct cli *cli, const struct submit_options *options);
+
+#endif

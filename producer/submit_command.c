@@ -1,0 +1,63 @@
+/* submit_command.c: the options of mserve-submit. */
+#include "producer/submit_command.h"
+
+struct submit_options submit_typed = {.on_invalid = "fail"};
+const char *submit_config;
+
+static const struct option rows[] = {
+    {"tier", 't', OPTION_TEXT, "NAME", &submit_typed.tier,
+     .sentence = "The tier that runs the job. Without it, the model of the lines says which."},
+    {"any-model", 0, OPTION_FLAG, NULL, &submit_typed.any_model,
+     .sentence = "With --tier: whatever model the lines name, that tier runs them."},
+    {"endpoint", 'e', OPTION_TEXT, "URL", &submit_typed.endpoint,
+     .sentence = "What the url of every line must be. Without it, the first line says."},
+    {"completion-window", 'w', OPTION_TEXT, "TIME", &submit_typed.window,
+     .sentence = "Within which time the job is to be done, like 24h, 90m or 7d; then it expires."},
+    {"metadata", 'm', OPTION_PAIRS, "KEY=VALUE", &submit_typed.metadata,
+     .sentence = "A pair of your own that stays with the job; may be given 16 times."},
+    {"priority", 'p', OPTION_TEXT, "NUMBER", &submit_typed.priority,
+     .sentence = "Higher goes first among your own jobs: -1000 to 1000, 0 is normal."},
+    {"idempotency-key", 'k', OPTION_TEXT, "KEY", &submit_typed.idempotency_key,
+     .sentence = "Names the job: the same key and content is the same job, other content is "
+                 "refused. Without it the content and these options are the name."},
+    {"new", 0, OPTION_FLAG, NULL, &submit_typed.renew,
+     .sentence = "Another job, where the same file was submitted before."},
+    {"on-invalid", 0, OPTION_CHOICE, "WHAT", &submit_typed.on_invalid,
+     .sentence = "What lines that are not valid do: fail refuses the file, skip turns them into "
+                 "failed rows.",
+     .choices = "fail|skip"},
+    {"wait", 0, OPTION_FLAG, NULL, &submit_typed.wait,
+     .sentence = "Stays until the job has ended; the exit status says how."},
+    {"output", 'o', OPTION_PATH, "FILE", &submit_typed.output,
+     .sentence = "Waits, then writes the results there, in input order; - is standard output."},
+    {"dry-run", 'n', OPTION_FLAG, NULL, &submit_typed.dry_run,
+     .sentence = "Validates and says what would be sent; sends nothing."},
+    {"json", 'j', OPTION_FLAG, NULL, &submit_typed.json,
+     .sentence = "Prints the job, or all errors, as JSON on standard output."},
+    {"config", 'c', OPTION_PATH, "FILE", &submit_config,
+     .sentence = "The settings; else $MSERVE_CONFIG, ./config/mserve.yaml, "
+                 "/etc/mserve/mserve.yaml."},
+};
+
+const struct options_command submit_command = {
+    .name = "mserve-submit",
+    .arguments = "FILE|-",
+    .summary = "Validates a file of requests and puts it on the queue.",
+    .details =
+        "FILE has one request a line in the OpenAI batch format, plain or packed with zstd; - "
+        "is standard input.\n"
+        "Nothing is sent while a line is not valid. Killed at any moment and run again, the "
+        "same command\n"
+        "finishes the same job; a job that is on the queue already is shown, not repeated.\n"
+        "\n"
+        "Exit status: 0 done, 1 usage, 2 input not valid, 3 Kafka or PostgreSQL unreachable, "
+        "4 the job failed,\n"
+        "5 the key belongs to other content, 6 some requests failed, 7 expired, 8 no such "
+        "file, 9 denied,\n"
+        "10 disk or memory, 12 interrupted.",
+    .row = rows,
+    .row_count = sizeof(rows) / sizeof(rows[0]),
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .files = true,
+};

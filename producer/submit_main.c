@@ -1,0 +1,22 @@
+/* submit_main.c: mserve-submit: from the command line to the exit status. */
+#include "producer/interrupt.h"
+#include "producer/submit_command.h"
+
+int main(int argc, char **argv)
+{
+    struct options_rest rest;
+    struct cli cli;
+    enum err rc;
+
+    cli_init(&cli, "mserve-submit");
+    interrupt_catch();
+    rc = options_parse(NULL, &submit_command, argc, argv, &rest);
+    if (rc != ERR_OK || rest.served)
+        return err_exit_status(rc);
+    submit_typed.file = rest.argument[0];
+    rc = cli_load(&cli, submit_config);
+    if (rc == ERR_OK)
+        rc = submit_run(&cli, &submit_typed);
+    cli_close(&cli);
+    return err_exit_status(rc);
+}

@@ -1,0 +1,20 @@
+/*
+ * topics.h: brings Kafka and the tables to what the settings say of tiers: `mserve topics`.
+ */
+#ifndef MSERVE_PRODUCER_TOPICS_H
+#define MSERVE_PRODUCER_TOPICS_H
+
+#include "config/settings.h"
+#include "sql/db.h"
+
+#include <stdio.h>
+
+/*
+ * For each tier: makes its topic, or adds partitions to one that has fewer than the settings say;
+ * refuses one that would delete requests before their window has passed; registers the tier. A line
+ * for each goes to `out`. Can be run again and again. ERR_BROKER, ERR_DENIED, ERR_SETTINGS with a
+ * sentence.
+ */
+enum err topics_make(const struct settings *settings, struct db *db, FILE *out);
+
+#endif

@@ -1,0 +1,2 @@
+-- producer/results.c: the next rows of results_cursor.
+fetch 200 from results_cursor;
