@@ -94,7 +94,7 @@ static enum err run_query(struct db *db, const struct work_query *query, struct 
     return db_exec(db, QUERY_WORK_OPEN,
                    DB_PARAMS(db_text(query->topic), db_i32_array(query->parts, query->parts_count),
                              db_uuid_array(jobs, count), db_i32_array(chunks, count),
-                             db_i64(per_job), db_i64(per_tenant)),
+                             db_i64(per_job), db_i64(per_tenant), db_bool(query->wished_only)),
                    ret);
 }
 

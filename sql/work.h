@@ -19,6 +19,14 @@ enum work_wish {
     WORK_EXPIRE, /* likewise `expired` */
 };
 
+/* What the rows of requests that never ran say, whoever writes them. */
+#define WORK_ERROR_CANCELLED                                                                       \
+    "{\"code\":\"batch_cancelled\",\"message\":\"This request was cancelled before it was "        \
+    "done.\"}"
+#define WORK_ERROR_EXPIRED                                                                         \
+    "{\"code\":\"batch_expired\",\"message\":\"This request could not be executed before the "     \
+    "completion window expired.\"}"
+
 enum { WORK_MAP_BYTES = 128 };
 
 /* Strings lie in the caller's arena. */
@@ -57,6 +65,7 @@ struct work_query {
     size_t in_hand_count;
     uint32_t chunks_per_job;  /* in each partition; 0: 4 */
     uint32_t jobs_per_tenant; /* by priority, then age; 0: 64 */
+    bool wished_only;         /* only chunks that want cancelled or expired rows */
 };
 
 /* *ret lies in the arena; by tenant, priority (highest first), job, chunk. */

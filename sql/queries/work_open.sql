@@ -1,6 +1,7 @@
 -- work.c, work_open: open chunks of the partitions held, a few of each job, so that nothing waits
 -- behind a long job. $1 topic, $2 partitions, $3 and $4 jobs and chunks in hand, $5 chunks of a job in
--- a partition, $6 jobs of a tenant. At most 16 * $6 jobs of a tenant are looked at.
+-- a partition, $6 jobs of a tenant, $7 only chunks with a wish. At most 16 * $6 jobs of a tenant are
+-- looked at.
 with hand as (
   select u.job, array_agg(u.chunk) as chunks from unnest($3::uuid[], $4::integer[]) u (job, chunk)
     group by u.job),
@@ -8,7 +9,8 @@ ranked as (
   select j.job, j.tenant, j.endpoint, j.priority, j.created_at, j.wish,
       row_number() over (partition by j.tenant order by j.priority desc, j.job) as place
     from mserve.jobs j
-    where j.topic = $1 and j.state in ('in_progress', 'cancelling')),
+    where j.topic = $1 and j.state in ('in_progress', 'cancelling')
+      and (not $7 or j.wish is not null)),
 found as (
   select j.job, j.tenant, j.endpoint, j.priority, j.created_at, j.wish, c.*,
       dense_rank() over (partition by j.tenant order by j.priority desc, j.job) as place

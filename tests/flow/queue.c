@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <cmocka.h>
 
@@ -24,6 +25,25 @@ void queue_set_up(struct db *db)
     assert_int_equal(migrate_run(db, out), ERR_OK);
     fclose(out);
     assert_int_equal(tier_register(db, "t", "t", QUEUE_PARTITIONS, &name, 1, &partitions), ERR_OK);
+}
+
+/* "r<line>" of each line, ended by a zero byte, compressed; the caller frees it. */
+static struct slice custom_ids(uint32_t first, uint32_t count)
+{
+    struct buffer plain = {0};
+    size_t bound;
+    char *packed;
+
+    for (uint32_t line = first; line < first + count; line++) {
+        buffer_printf(&plain, "r%u", line);
+        buffer_add_byte(&plain, '\0');
+    }
+    bound = ZSTD_compressBound(plain.len);
+    packed = malloc(bound);
+    bound = ZSTD_compress(packed, bound, plain.data, plain.len, 1);
+    assert_false(ZSTD_isError(bound));
+    buffer_release(&plain);
+    return (struct slice){packed, bound};
 }
 
 static void add_chunks(struct db *db, const struct job *job, uint32_t lines)
@@ -43,11 +63,13 @@ static void add_chunks(struct db *db, const struct job *job, uint32_t lines)
             .first_offset = first,
             .last_offset = first + n - 1,
             .bytes = n * 100,
-            .custom_ids = SLICE("not looked at here"),
+            .custom_ids = custom_ids(first, n),
             .work = n * 10,
         };
     }
     assert_int_equal(job_add_chunks(db, &job->job, chunks, count), ERR_OK);
+    for (uint32_t i = 0; i < count; i++)
+        free((char *)chunks[i].custom_ids.data);
     free(chunks);
 }
 
@@ -75,6 +97,7 @@ struct job queue_job(struct db *db, const char *key, uint32_t lines, bool sealed
     arena_release(&arena);
     job.tenant = "default";
     job.topic = "t";
+    job.lines = lines;
     return job;
 }
 
@@ -139,15 +162,18 @@ static void add_row(struct queue_batch *b, const struct job *job, uint32_t line,
                     enum row_status status)
 {
     struct commit_batch *batch = &b->batch;
+    char *custom_id;
     struct commit_chunk chunk = {.job = job->job,
                                  .chunk = (int32_t)(line / QUEUE_CHUNK_LINES),
                                  .partition = (uint32_t)place,
                                  .first_line = line - line % QUEUE_CHUNK_LINES,
                                  .lines = QUEUE_CHUNK_LINES};
-    char *custom_id = b->custom_ids[batch->rows_count];
 
+    if (job->lines - chunk.first_line < QUEUE_CHUNK_LINES)
+        chunk.lines = (uint32_t)(job->lines - chunk.first_line);
     if (batch->chunks_count == 0 || b->chunks[batch->chunks_count - 1].chunk != chunk.chunk)
         b->chunks[batch->chunks_count++] = chunk;
+    custom_id = b->custom_ids[batch->rows_count];
     snprintf(custom_id, sizeof(b->custom_ids[0]), "r%u", line);
     b->rows[batch->rows_count++] = (struct commit_row){
         .chunk = batch->chunks_count - 1,

@@ -39,7 +39,6 @@ static void test_a_commit_writes_rows_bits_deltas_and_books(void **state)
     struct commit_result result;
 
     (void)state;
-    b->chunks[2].lines = 8; /* 40 lines: 16, 16, 8 */
     assert_int_equal(queue_commit(&worker, b, &result), ERR_OK);
     assert_int_equal(result.rows_inserted, 40);
     assert_int_equal(result.rows_duplicate, 0);

@@ -1,0 +1,97 @@
+/* scheduler.c: one round after the other. */
+#include "scheduler/scheduler.h"
+
+#include "config/log.h"
+#include "scheduler/sweep.h"
+#include "sql/lease.h"
+#include "sql/migrate.h"
+#include "sql/queries.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct scheduler {
+    struct scheduler_options options;
+    struct db *db;
+};
+
+enum err scheduler_open(const struct scheduler_options *options, struct scheduler **ret)
+{
+    struct scheduler *scheduler = xcalloc(1, sizeof(*scheduler));
+    enum err rc;
+
+    scheduler->options = *options;
+    rc = db_open(&options->db, &scheduler->db);
+    if (!rc)
+        rc = migrate_check(scheduler->db);
+    if (rc) {
+        scheduler_close(scheduler);
+        return rc;
+    }
+    *ret = scheduler;
+    return ERR_OK;
+}
+
+void scheduler_close(struct scheduler *scheduler)
+{
+    if (!scheduler)
+        return;
+    db_close(scheduler->db);
+    free(scheduler);
+}
+
+static void log_event(const struct db_result *events, int row)
+{
+    struct slice event = db_get_slice(events, row, 0);
+    struct slice state = db_get_slice(events, row, 2);
+    char id[UUID_BATCH_SIZE];
+
+    uuid_format_batch(db_get_uuid(events, row, 1), id);
+    if (strcmp(event.data, "stuck") == 0)
+        log_error("job.stuck", "job=%s why=\"its counts would not fit; see ledger_check\"", id);
+    else if (strcmp(event.data, "ended") == 0)
+        log_info("job.ended", "job=%s state=%s", id, state.data);
+    else
+        log_info("job.timed_out", "job=%s what=%s state=%s", id, event.data, state.data);
+}
+
+/* *ret_active is false when another scheduler is at it. */
+static enum err tick(struct scheduler *scheduler, bool *ret_active)
+{
+    struct db_result events = {0};
+    enum err rc =
+        db_exec(scheduler->db, QUERY_SCHEDULER_TICK,
+                DB_PARAMS(db_i64((int64_t)scheduler->options.abandoned_after_ms)), &events);
+
+    if (rc)
+        return rc;
+    *ret_active = events.rows == 0 || strcmp(db_get_slice(&events, 0, 0).data, "standby") != 0;
+    for (int row = 0; *ret_active && row < events.rows; row++)
+        log_event(&events, row);
+    db_result_release(&events);
+    return ERR_OK;
+}
+
+enum err scheduler_round(struct scheduler *scheduler, bool (*stop)(void))
+{
+    const struct scheduler_options *options = &scheduler->options;
+    struct sweep_options sweep = {options->db, options->lease_ms, options->currency};
+    bool active = false;
+    enum err rc = ERR_OK;
+
+    if (!db_is_open(scheduler->db)) {
+        rc = db_reopen(scheduler->db);
+        if (!rc)
+            rc = migrate_check(scheduler->db);
+    }
+    if (!rc)
+        rc = tick(scheduler, &active);
+    if (!rc && active)
+        rc = lease_bury_expired(scheduler->db, NULL);
+    if (!rc && active) {
+        rc = sweep_run(scheduler->db, &sweep, stop, NULL);
+        if (rc == ERR_REJECTED || rc == ERR_INTERNAL)
+            rc = ERR_OK; /* logged; one chunk that cannot be swept must not stop the folding */
+    }
+    return rc == ERR_AGAIN ? ERR_OK : rc; /* a lock was busy: the next round */
+}

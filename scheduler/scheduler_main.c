@@ -1,0 +1,108 @@
+/* scheduler_main.c: the program mserve-scheduler: rounds until SIGTERM. */
+#include "config/log.h"
+#include "config/options.h"
+#include "config/settings.h"
+#include "scheduler/scheduler.h"
+
+#include <signal.h>
+#include <time.h>
+
+enum { RETRY_MS_MIN = 500, RETRY_MS_MAX = 10000 };
+
+static const char *config_path;
+
+static const struct option rows[] = {
+    {"config", 'c', OPTION_PATH, "FILE", &config_path,
+     .sentence = "The settings; without it $MSERVE_CONFIG, ./config/mserve.yaml or "
+                 "/etc/mserve/mserve.yaml."},
+};
+
+static const struct options_command command = {
+    .name = "mserve-scheduler",
+    .summary =
+        "Folds progress into jobs, ends what passed its window, buries workers that are gone.",
+    .details = "Any number may run; one at a time does the work. SIGTERM and SIGINT end it.\n",
+    .row = rows,
+    .row_count = sizeof(rows) / sizeof(rows[0]),
+};
+
+static sigset_t signals;
+static bool stopped;
+
+/* The signals are blocked and taken here: nothing is ever interrupted half way. */
+static void pause_ms(uint64_t ms)
+{
+    struct timespec timeout = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+
+    if (!stopped && sigtimedwait(&signals, NULL, &timeout) > 0)
+        stopped = true;
+}
+
+static bool stop(void)
+{
+    pause_ms(0);
+    return stopped;
+}
+
+static struct scheduler_options options_of(const struct settings *settings)
+{
+    return (struct scheduler_options){
+        .db = {.dsn = settings->postgres.dsn,
+               .password = settings->postgres.password,
+               .application_name = "mserve-scheduler",
+               .reply_timeout_ms = 120000,
+               .statement_timeout_ms = 60000,
+               .lock_timeout_ms = 2000,
+               .idle_in_transaction_timeout_ms = 15000},
+        .interval_ms = settings->scheduler.fold_interval_ms,
+        .abandoned_after_ms = settings->submit.upload_abandoned_after_ms,
+        .lease_ms = settings->worker.lease_ms,
+        .currency = settings->worker.currency,
+    };
+}
+
+/* A server that is away is waited for, with longer and longer pauses; all else ends the program. */
+static enum err serve(const struct scheduler_options *options)
+{
+    struct scheduler *scheduler = NULL;
+    uint64_t retry_ms = RETRY_MS_MIN;
+    enum err rc = ERR_OK;
+
+    while (!stop()) {
+        rc = scheduler ? scheduler_round(scheduler, stop) : scheduler_open(options, &scheduler);
+        if (rc && rc != ERR_DATABASE)
+            break;
+        pause_ms(rc ? retry_ms : options->interval_ms);
+        retry_ms = rc ? (retry_ms < RETRY_MS_MAX / 2 ? 2 * retry_ms : RETRY_MS_MAX) : RETRY_MS_MIN;
+    }
+    scheduler_close(scheduler);
+    return stopped ? ERR_OK : rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct scheduler_options options;
+    struct settings *settings;
+    struct options_rest rest;
+    enum err rc;
+
+    log_init("mserve-scheduler", LOG_INFO, LOG_LOGFMT, false);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    rc = options_parse(NULL, &command, argc, argv, &rest);
+    if (rc || rest.served)
+        return err_exit_status(rc);
+    rc = settings_load(config_path, &settings);
+    if (rc)
+        return err_exit_status(rc);
+    settings_log_init(settings, "mserve-scheduler", false);
+    options = options_of(settings);
+    log_info("scheduler.started", "interval_ms=%lu", (unsigned long)options.interval_ms);
+    rc = serve(&options);
+    log_info("scheduler.ended", "code=%s", err_name(rc));
+    settings_free(settings);
+    return err_exit_status(rc);
+}
