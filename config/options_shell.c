@@ -193,7 +193,10 @@ static void print_zsh(FILE *out, const struct options_program *program)
         }
         fputs("    esac\n", out);
     }
-    fprintf(out, "}\n\n_%s \"$@\"\n", id);
+    fprintf(out,
+            "}\n\nif [ \"$funcstack[1]\" = _%s ]; then # as a file of $fpath\n"
+            "    _%s \"$@\"\nelse # sourced\n    compdef _%s %s\nfi\n",
+            id, id, id, program->name);
 }
 
 /* In fish a backslash escapes inside single quotes. */

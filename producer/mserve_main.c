@@ -19,15 +19,15 @@ static enum err run_completion(struct cli *cli, const struct options_rest *rest)
 static const struct option no_rows[] = {COMMAND_CONFIG};
 static const struct command completion = {
     {.name = "completion",
-     .arguments = "bash|zsh|fish",
-     .summary = "Prints what a shell needs to complete mserve and mserve-submit.",
+     .arguments = "bash|zsh|fish [PROGRAM]",
+     .summary = "Prints what a shell needs to complete mserve and mserve-submit, or one of them.",
      .details = "bash:  source <(mserve completion bash)\n"
                 "zsh:   source <(mserve completion zsh)\n"
                 "fish:  mserve completion fish | source",
      .row = no_rows,
      .row_count = 0,
      .arguments_min = 1,
-     .arguments_max = 1},
+     .arguments_max = 2},
     COMMAND_NOTHING,
     run_completion};
 
@@ -58,11 +58,17 @@ static enum err run_completion(struct cli *cli, const struct options_rest *rest)
 {
     const struct options_program submit = {submit_command.name, submit_command.summary,
                                            &submit_command, 1};
-    enum err rc = options_print_completion(&program, rest->argument[0], stdout);
+    const struct options_program *const programs[] = {&program, &submit};
+    const char *only = rest->count > 1 ? rest->argument[1] : NULL;
+    enum err rc = ERR_OK;
 
     (void)cli;
-    if (rc == ERR_OK)
-        rc = options_print_completion(&submit, rest->argument[0], stdout);
+    if (only != NULL && strcmp(only, program.name) != 0 && strcmp(only, submit.name) != 0)
+        return fail(ERR_USAGE, "Completions exist for mserve and mserve-submit, not for \"%.60s\".",
+                    only);
+    for (size_t i = 0; i < 2 && rc == ERR_OK; i++)
+        if (only == NULL || strcmp(only, programs[i]->name) == 0)
+            rc = options_print_completion(programs[i], rest->argument[0], stdout);
     return rc == ERR_OK ? cli_flush() : rc;
 }
 

@@ -296,6 +296,7 @@ static void test_other_shells_get_scripts_too(void **state)
     assert_int_equal(options_print_completion(&program, "fish", out), ERR_OK);
     fclose(out);
     assert_non_null(strstr(text, "#compdef mserve\n"));
+    assert_non_null(strstr(text, "else # sourced\n    compdef _mserve mserve\n"));
     assert_non_null(
         strstr(text, "{-t+,--tier=}'[The tier\\: it runs the \\[whole\\] job.]:NAME:'"));
     assert_non_null(strstr(text, "{-i+,--input=}'[The user'\\''s file.]:FILE:_files'"));
