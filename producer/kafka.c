@@ -5,11 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
+enum {
+    TURN_MS = 500,
+    REFUSED_MS = 3000, /* how long a broker that is just starting is waited for */
+};
+
 void kafka_trouble_init(struct kafka_trouble *trouble)
 {
     pthread_mutex_init(&trouble->lock, NULL);
     trouble->text[0] = '\0';
-    trouble->denied = false;
+    trouble->denied = trouble->down = false;
 }
 
 const char *kafka_trouble_text(struct kafka_trouble *trouble, char out[256])
@@ -43,8 +48,10 @@ static void on_error_cb(rd_kafka_t *client, int err, const char *reason, void *o
     (void)client;
     log_debug("kafka.error", "code=%s reason=\"%s\"", rd_kafka_err2name((rd_kafka_resp_err_t)err),
               reason);
-    if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+    if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        trouble->down = true; /* read by the thread that polls, which is the one that runs this */
         return;
+    }
     pthread_mutex_lock(&trouble->lock);
     snprintf(trouble->text, sizeof(trouble->text), "%s", reason);
     trouble->denied = is_denial((rd_kafka_resp_err_t)err);
@@ -174,6 +181,26 @@ static enum err count_partitions(const rd_kafka_metadata_t *metadata,
     return ERR_OK;
 }
 
+/* Asks in short turns, so that a connection that is refused again and again ends the waiting. */
+static rd_kafka_resp_err_t ask(rd_kafka_t *client, struct kafka_trouble *trouble,
+                               rd_kafka_topic_t *topic, int timeout_ms,
+                               const rd_kafka_metadata_t **ret)
+{
+    rd_kafka_resp_err_t err;
+    int waited_ms = 0;
+
+    do {
+        int turn_ms = timeout_ms - waited_ms < TURN_MS ? timeout_ms - waited_ms : TURN_MS;
+
+        err = rd_kafka_metadata(client, 0, topic, ret, turn_ms);
+        rd_kafka_poll(client, 0); /* what librdkafka has to say about it */
+        waited_ms += turn_ms;
+    } while ((err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__TIMED_OUT) &&
+             waited_ms < timeout_ms && !trouble->denied &&
+             !(trouble->down && waited_ms >= REFUSED_MS));
+    return err;
+}
+
 enum err kafka_partitions(rd_kafka_t *client, const struct settings_kafka *settings,
                           struct kafka_trouble *trouble, const char *topic, int timeout_ms,
                           uint32_t *ret)
@@ -186,8 +213,7 @@ enum err kafka_partitions(rd_kafka_t *client, const struct settings_kafka *setti
 
     if (handle == NULL)
         return fail(ERR_SETTINGS, "%s is no name for a topic", topic);
-    err = rd_kafka_metadata(client, 0, handle, &metadata, timeout_ms);
-    rd_kafka_poll(client, 0); /* what librdkafka has to say about it */
+    err = ask(client, trouble, handle, timeout_ms, &metadata);
     if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         snprintf(what, sizeof(what), "ask for the topic %s", topic);
         rc = kafka_fail(settings, trouble, what, err);

@@ -19,6 +19,7 @@ struct kafka_trouble {
     pthread_mutex_t lock;
     char text[256]; /* "" while all is well */
     bool denied;    /* password, certificate or right */
+    bool down;      /* all brokers refused or closed the connection at least once */
 };
 
 void kafka_trouble_init(struct kafka_trouble *trouble);
@@ -46,7 +47,10 @@ const char *kafka_topic_of(const struct settings_kafka *settings, const char *ti
 enum err kafka_fail(const struct settings_kafka *settings, struct kafka_trouble *trouble,
                     const char *what, rd_kafka_resp_err_t err);
 
-/* How many partitions a topic has; 0: it does not exist. Waits up to `timeout_ms` for a broker. */
+/*
+ * How many partitions a topic has; 0: it does not exist. Waits up to `timeout_ms` for a broker, and
+ * a few seconds only where nothing listens.
+ */
 enum err kafka_partitions(rd_kafka_t *client, const struct settings_kafka *settings,
                           struct kafka_trouble *trouble, const char *topic, int timeout_ms,
                           uint32_t *ret);
