@@ -52,6 +52,7 @@ static rd_kafka_t *connect_kafka(void)
     rd_kafka_conf_set(conf, "group.id", "log_check", NULL, 0);
     rd_kafka_conf_set(conf, "enable.auto.commit", "false", NULL, 0);
     rd_kafka_conf_set(conf, "auto.offset.reset", "error", NULL, 0);
+    rd_kafka_conf_set(conf, "fetch.wait.max.ms", "10", NULL, 0);
     return rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof(why));
 }
 
