@@ -23,6 +23,7 @@ struct claim_partition *claim_partition_new(const char *topic, int32_t part, int
     partition->part = part;
     partition->epoch = epoch;
     partition->token = token;
+    atomic_init(&partition->leaving, false);
     atomic_init(&partition->dropped, false);
     atomic_init(&partition->refs, 1);
     return partition;

@@ -6,8 +6,8 @@
  * partition and its job, a task holds its chunk. The last release frees. A chunk goes to intake by
  * its `mail`, and comes home by it when all its lines have ended.
  *
- * THREADS Fields are constant after the thing is made, but for the atomics: `dropped` and `wish` are
- * set once by whoever learns of it first and are read by all; `open_lines` is counted down by the
+ * THREADS Fields are constant after the thing is made, but for the atomics: `leaving`, `dropped` and
+ * `wish` are set once by whoever learns of it first and are read by all; `open_lines` is counted down by the
  * thread that ends a line.
  */
 #ifndef MSERVE_CONSUMER_CLAIMS_H
@@ -32,6 +32,7 @@ struct claim_partition {
     int32_t part;
     int64_t epoch;
     int64_t token;
+    atomic_bool leaving; /* to be handed back: what runs of it ends, what does not is given up */
     atomic_bool dropped; /* somebody else's now, or handed back: nothing of it may be written */
     atomic_uint refs;
     uint64_t build; /* commit thread's own: the batch in which it stands, and where */
@@ -93,6 +94,13 @@ static inline bool claim_line_is_done(const struct claim_chunk *chunk, uint32_t 
 static inline bool claim_chunk_is_dropped(struct claim_chunk *chunk)
 {
     return atomic_load_explicit(&chunk->partition->dropped, memory_order_acquire);
+}
+
+/* Of its lines those that have not begun are for somebody else. */
+static inline bool claim_chunk_is_leaving(struct claim_chunk *chunk)
+{
+    return claim_chunk_is_dropped(chunk) ||
+           atomic_load_explicit(&chunk->partition->leaving, memory_order_acquire);
 }
 
 static inline enum wish claim_job_wish(struct claim_job *job)

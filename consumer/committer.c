@@ -25,6 +25,7 @@ struct committer {
     atomic_bool lost; /* set by control or by a commit; cleared by committer_adopt() */
     atomic_int_fast64_t landed;
     atomic_uint_fast64_t began_ns;
+    atomic_uint_fast64_t booked_ns;
 
     pthread_mutex_t lock; /* guards `lease`, which control writes while the thread has no batch */
     struct lease lease;
@@ -108,10 +109,13 @@ static enum err commit_until_known(struct committer *committer, const struct bat
     uint64_t pause = PAUSE_MIN_MS;
 
     for (;;) {
+        uint64_t sent_ns = clock_mono_ns();
         enum err err = is_lost(committer) || must_quit(committer)
                            ? ERR_LOST
                            : commit_run(committer->commit, &committer->frozen.batch, ret);
 
+        if (err == ERR_OK && !ret->landed_before) /* the gate renews the lease */
+            gauges_extend(committer->options.gauges, sent_ns, committer->frozen.batch.lease_ms);
         if (err == ERR_AGAIN && ret->fenced_count > 0) {
             drop_fenced(committer, ret);
             build(committer, batch);
@@ -131,6 +135,7 @@ static void note_landed(struct committer *committer, const struct batch *batch,
 
     committer->before = batch->books;
     committer->wip_ns = batch->books.live_ns;
+    atomic_store_explicit(&committer->booked_ns, batch->books.held_ns, memory_order_release);
     atomic_store_explicit(&committer->landed, sent->seq, memory_order_release);
     log_debug("commit.done",
               "seq=%" PRId64 " rows=%u inserted=%u duplicate=%u attempts=%u wall_us=%" PRIu64,
@@ -179,6 +184,7 @@ static void begin_books(struct committer *committer, const struct batch *last)
     committer->before = last->books;
     committer->wip_ns = 0;
     atomic_store_explicit(&committer->began_ns, last->books.held_ns, memory_order_release);
+    atomic_store_explicit(&committer->booked_ns, last->books.held_ns, memory_order_release);
 }
 
 static void take_batch(struct committer *committer, struct batch *batch)
@@ -269,6 +275,11 @@ int64_t committer_landed(const struct committer *committer)
 uint64_t committer_began_ns(const struct committer *committer)
 {
     return atomic_load_explicit(&committer->began_ns, memory_order_acquire);
+}
+
+uint64_t committer_booked_ns(const struct committer *committer)
+{
+    return atomic_load_explicit(&committer->booked_ns, memory_order_acquire);
 }
 
 void committer_stop(struct committer *committer)

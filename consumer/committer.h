@@ -43,9 +43,12 @@ void committer_adopt(struct committer *committer, const struct lease *lease);
 /* The worker is lost: throw away what there is and what comes, up to `last`. */
 void committer_abandon(struct committer *committer);
 
-/* Number of the last commit that landed, and the device time when its books began. */
+/* Number of the last commit that landed. */
 int64_t committer_landed(const struct committer *committer);
+
+/* The device's time when this worker's books began, and up to which its commits have booked. */
 uint64_t committer_began_ns(const struct committer *committer);
+uint64_t committer_booked_ns(const struct committer *committer);
 
 /* Ends the thread; batches left are thrown away. NULL is allowed. */
 void committer_stop(struct committer *committer);

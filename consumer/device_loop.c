@@ -28,8 +28,9 @@ struct device_loop {
     struct engine *engine;
     uint32_t embedding_len;
 
-    struct lane *turn;    /* last lane of the ring: its next is served next; NULL: none ready */
-    struct task *running; /* in the engine, newest first */
+    struct mail_list inbox; /* arrived and not yet looked at */
+    struct lane *turn;      /* last lane of the ring: its next is served next; NULL: none ready */
+    struct task *running;   /* in the engine, newest first */
     struct batch *open;
     unsigned changes_seen;
     uint64_t limits_seen_ns;
@@ -105,13 +106,11 @@ static void end_task(struct device_loop *loop, struct task *task, uint64_t now_n
     batch_add(loop->open, task, now_ns);
 }
 
-/* Tasks that were born ended pass by the lanes. */
-static void receive(struct device_loop *loop, struct mail_list *arrived, uint64_t now_ns)
+/* Tasks that were born ended pass by the lanes; they wait when too many results do. */
+static void receive(struct device_loop *loop, uint64_t now_ns)
 {
-    struct mail *mail;
-
-    while ((mail = mail_list_next(arrived))) {
-        struct task *task = task_of(mail);
+    while (loop->inbox.first && loop->open->count < loop->options.results_max) {
+        struct task *task = task_of(mail_list_next(&loop->inbox));
         struct lane *lane;
 
         if (task->state == TASK_ENDED) {
@@ -124,6 +123,16 @@ static void receive(struct device_loop *loop, struct mail_list *arrived, uint64_
             lane = add_lane(loop, task->chunk->job);
         mail_list_add(&lane->tasks, &task->mail);
     }
+}
+
+/* At a stop all of it is wanted at once. */
+static void receive_all(struct device_loop *loop, uint64_t now_ns)
+{
+    uint32_t limit = loop->options.results_max;
+
+    loop->options.results_max = UINT32_MAX;
+    receive(loop, now_ns);
+    loop->options.results_max = limit;
 }
 
 /* ---------------------------------------------------------------------------- running tasks ---- */
@@ -212,7 +221,8 @@ static bool is_unwanted(const struct task *task, bool stopping, enum task_status
 {
     enum wish wish = claim_job_wish(task->chunk->job);
 
-    if (stopping || claim_chunk_is_dropped(task->chunk))
+    if (stopping || claim_chunk_is_dropped(task->chunk) ||
+        (task->state == TASK_READY && claim_chunk_is_leaving(task->chunk)))
         *ret = TASK_DROPPED;
     else if (wish == WISH_CANCEL)
         *ret = TASK_CANCELLED;
@@ -415,6 +425,7 @@ static enum err stop_all(struct device_loop *loop, uint64_t now_ns)
 {
     enum err err;
 
+    receive_all(loop, now_ns);
     withdraw_ready(loop, true, now_ns);
     withdraw_running(loop, true);
     err = engine_flush(loop->engine);
@@ -464,7 +475,8 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
 
     if (loop->idle)
         engine_idle(loop->engine);
-    receive(loop, &arrived, now_ns);
+    mail_list_append(&loop->inbox, &arrived);
+    receive(loop, now_ns);
     if (go)
         loop->stopped = false;
     else if (!loop->stopped)
@@ -541,7 +553,9 @@ static void free_ready(struct device_loop *loop)
     struct mail_list arrived = mailbox_take(&loop->mailbox);
     struct mail *mail;
 
-    receive(loop, &arrived, 0);
+    mail_list_append(&loop->inbox, &arrived);
+    while ((mail = mail_list_next(&loop->inbox)))
+        task_free(task_of(mail));
     while (loop->turn) {
         while ((mail = mail_list_next(&loop->turn->next->tasks)))
             task_free(task_of(mail));

@@ -11,10 +11,12 @@
 enum device_order { DEVICE_GO, DEVICE_STOP };
 
 struct gauges {
-    /* control writes */
+    /* control and commit write, each renewal of the lease a later time */
     atomic_uint_fast64_t launch_until_ns; /* monotonic: no work is launched after it */
-    atomic_int order;                     /* enum device_order */
-    atomic_uint changes;                  /* grows when a wish or a loss was noted; any thread */
+
+    /* control writes */
+    atomic_int order;    /* enum device_order */
+    atomic_uint changes; /* grows when a wish or a loss was noted; any thread */
 
     /* the device thread writes */
     atomic_uint_fast64_t device_moves; /* grows while it is alive */
@@ -31,5 +33,21 @@ struct gauges {
     /* batches posted and not yet begun; device and commit write */
     atomic_uint batches_waiting;
 };
+
+/*
+ * The lease was renewed by a message that left at sent_ns: launching stops a sixth of the lease
+ * before its end, counted from then.
+ */
+static inline void gauges_extend(struct gauges *gauges, uint64_t sent_ns, uint64_t lease_ms)
+{
+    uint64_t lease_ns = lease_ms * 1000000;
+    uint64_t until_ns = sent_ns + lease_ns - lease_ns / 6;
+    uint64_t known_ns = atomic_load_explicit(&gauges->launch_until_ns, memory_order_relaxed);
+
+    while (known_ns < until_ns &&
+           !atomic_compare_exchange_weak_explicit(&gauges->launch_until_ns, &known_ns, until_ns,
+                                                  memory_order_release, memory_order_relaxed))
+        ;
+}
 
 #endif

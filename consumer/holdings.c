@@ -8,7 +8,6 @@
 struct hold {
     struct claim_partition *claim;
     uint32_t under_way; /* chunks */
-    bool leaving;       /* no new chunk is taken from it */
 };
 
 struct held_job {
@@ -71,6 +70,11 @@ static bool is_dropped(const struct hold *hold)
     return atomic_load_explicit(&hold->claim->dropped, memory_order_acquire);
 }
 
+static bool is_leaving(const struct hold *hold)
+{
+    return is_dropped(hold) || atomic_load_explicit(&hold->claim->leaving, memory_order_acquire);
+}
+
 static void drop(struct hold *hold)
 {
     atomic_store_explicit(&hold->claim->dropped, true, memory_order_release);
@@ -103,7 +107,7 @@ uint32_t holdings_partitions(const struct holdings *holdings)
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < holdings->hold_count; i++) {
-        if (!holdings->hold[i].leaving && !is_dropped(&holdings->hold[i]))
+        if (!is_leaving(&holdings->hold[i]))
             count++;
     }
     return count;
@@ -114,7 +118,7 @@ size_t holdings_parts(const struct holdings *holdings, int32_t *ret, size_t cap)
     size_t count = 0;
 
     for (uint32_t i = 0; i < holdings->hold_count; i++) {
-        if (!holdings->hold[i].leaving && !is_dropped(&holdings->hold[i]) && count < cap)
+        if (!is_leaving(&holdings->hold[i]) && count < cap)
             ret[count++] = holdings->hold[i].claim->part;
     }
     return count;
@@ -155,26 +159,33 @@ void holdings_forget_dropped(struct holdings *holdings)
     holdings->hold_count = kept;
 }
 
-static void mark_leaving(struct holdings *holdings, uint32_t share, bool only_idle)
+/* True when there was one to mark. */
+static bool mark_leaving(struct holdings *holdings, uint32_t share, bool only_idle)
 {
+    bool marked = false;
+
     for (uint32_t i = 0; i < holdings->hold_count && holdings_partitions(holdings) > share; i++) {
         struct hold *hold = &holdings->hold[i];
 
-        if (!hold->leaving && !is_dropped(hold) && (!only_idle || hold->under_way == 0))
-            hold->leaving = true;
+        if (is_leaving(hold) || (only_idle && hold->under_way > 0))
+            continue;
+        atomic_store_explicit(&hold->claim->leaving, true, memory_order_release);
+        marked = true;
     }
+    return marked;
 }
 
-size_t holdings_surplus(struct holdings *holdings, uint32_t share, int32_t *ret, size_t cap)
+size_t holdings_surplus(struct holdings *holdings, uint32_t share, int32_t *ret, size_t cap,
+                        bool *ret_marked)
 {
     size_t count = 0;
 
-    mark_leaving(holdings, share, true);
-    mark_leaving(holdings, share, false);
+    *ret_marked = mark_leaving(holdings, share, true);
+    *ret_marked |= mark_leaving(holdings, share, false);
     for (uint32_t i = 0; i < holdings->hold_count && count < cap; i++) {
         struct hold *hold = &holdings->hold[i];
 
-        if (!hold->leaving || is_dropped(hold) || hold->under_way > 0)
+        if (!is_leaving(hold) || is_dropped(hold) || hold->under_way > 0)
             continue;
         drop(hold);
         ret[count++] = hold->claim->part;
@@ -286,7 +297,7 @@ struct claim_chunk *holdings_take(struct holdings *holdings, const struct work_c
     enum endpoint endpoint;
     enum wish wish = wish_of(work->wish);
 
-    if (!hold || hold->leaving || is_in_hand(holdings, work->job, work->chunk) ||
+    if (!hold || is_leaving(hold) || is_in_hand(holdings, work->job, work->chunk) ||
         !endpoint_find(url, &endpoint))
         return NULL;
     if (!job)
@@ -333,7 +344,7 @@ void holdings_home(struct holdings *holdings, struct claim_chunk *chunk, uint64_
     assert(at < holdings->chunk_count);
     holdings->chunk[at] = holdings->chunk[--holdings->chunk_count];
     if (atomic_load_explicit(&chunk->incomplete, memory_order_acquire) &&
-        !claim_chunk_is_dropped(chunk))
+        !claim_chunk_is_leaving(chunk))
         set_aside(holdings, chunk, until_ns);
     count_home(holdings, chunk);
     claim_chunk_release(chunk);

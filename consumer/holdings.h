@@ -37,10 +37,11 @@ void holdings_drop_all(struct holdings *holdings);
 void holdings_forget_dropped(struct holdings *holdings);
 
 /*
- * Marks partitions as leaving until `share` are left, idle ones first, and fills `ret` with those of
- * the leaving that have nothing under way: they are dropped, to be released.
+ * Marks partitions as leaving until `share` are left, idle ones first (*ret_marked: some were), and
+ * fills `ret` with those of the leaving that have nothing under way: they are dropped, to be released.
  */
-size_t holdings_surplus(struct holdings *holdings, uint32_t share, int32_t *ret, size_t cap);
+size_t holdings_surplus(struct holdings *holdings, uint32_t share, int32_t *ret, size_t cap,
+                        bool *ret_marked);
 
 /* The chunk goes under way; NULL: its partition is not held any more, or it is under way already. */
 struct claim_chunk *holdings_take(struct holdings *holdings, const struct work_chunk *work);

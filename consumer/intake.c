@@ -137,7 +137,7 @@ static bool must_leave(struct intake *intake, struct source *source)
 {
     return atomic_load_explicit(&intake->quit, memory_order_acquire) ||
            atomic_load_explicit(&intake->halt, memory_order_acquire) ||
-           claim_chunk_is_dropped(source->reading);
+           claim_chunk_is_leaving(source->reading);
 }
 
 /*
@@ -286,7 +286,7 @@ static bool serve(struct intake *intake, struct source *source, uint64_t now_ns)
         next_chunk(source);
     if (!source->reading || now_ns < source->wait_ns)
         return false;
-    if (claim_chunk_is_dropped(source->reading)) {
+    if (claim_chunk_is_leaving(source->reading)) {
         leave_chunk(intake, source);
         return true;
     }
@@ -373,6 +373,8 @@ static bool turn(struct intake *intake)
     halt_or_go(intake);
     log_reader_serve(intake->reader);
     for (struct source *source = intake->sources; source; source = source->next) {
+        if (atomic_load_explicit(&intake->halt, memory_order_acquire) != intake->halted)
+            return true;
         if (serve(intake, source, now_ns))
             moved = true;
         mailbox_post_list(intake->options.tasks, &intake->made);

@@ -12,7 +12,7 @@
 enum {
     FETCH_AHEAD_KB = 1024,
     PASS_OVER_MAX = 256, /* messages between two ranges that cost less than a seek */
-    QUERY_MS = 5000,
+    QUERY_MS = 2000,
     START_MS = 15000,
 };
 

@@ -168,13 +168,16 @@ static void take_names(struct worker *worker, const struct worker_options *optio
 static struct engine_options engine_options(const struct worker *worker)
 {
     const struct settings_tier *tier = worker->tier;
+    /* Beyond what one step can begin they wait better here, where jobs take turns. */
+    uint32_t waiting =
+        tier->waiting_max < tier->sequences_max ? tier->waiting_max : tier->sequences_max;
 
     return (struct engine_options){
         .backend = tier->backend,
         .model_path = tier->model,
         .model_sha256 = tier->sha256[0] ? tier->sha256 : NULL,
         .sequences_max = tier->sequences_max,
-        .waiting_max = tier->waiting_max,
+        .waiting_max = waiting,
         .rows_max = tier->rows_max,
         .context_max = tier->context_max,
         .kv_tokens = tier->kv_tokens,

@@ -46,14 +46,10 @@ void worker_lose(struct worker *worker)
 
 /* -------------------------------------------------------------------------------- registering ---- */
 
-/* Launching stops a sixth of the lease before its end, counted from before the renewal was sent. */
 static void extend(struct worker *worker, uint64_t sent_ns)
 {
-    uint64_t lease_ns = worker->settings->worker.lease_ms * (uint64_t)CLOCK_NS_PER_MS;
-
     worker->paused = false;
-    atomic_store_explicit(&worker->gauges.launch_until_ns, sent_ns + lease_ns - lease_ns / 6,
-                          memory_order_release);
+    gauges_extend(&worker->gauges, sent_ns, worker->settings->worker.lease_ms);
 }
 
 static enum err register_worker(struct worker *worker)
@@ -196,11 +192,17 @@ void worker_drain(struct worker *worker)
     begin_stop(worker, DRAINING);
 }
 
+/* The device was held up to the last cut and no longer, so nothing is left to be lost. */
+static uint64_t booked_ns(const struct worker *worker)
+{
+    return committer_booked_ns(worker->committer) - committer_began_ns(worker->committer);
+}
+
 void worker_leave(struct worker *worker, const char *why, enum err end)
 {
     char id[UUID_TEXT_SIZE];
     enum err err = worker_connected(worker)
-                       ? lease_leave(worker->db, &worker->lease, reported_ns(worker), why)
+                       ? lease_leave(worker->db, &worker->lease, booked_ns(worker), why)
                        : ERR_DATABASE;
 
     if (!err)

@@ -28,18 +28,23 @@ static void claim(struct worker *worker, uint32_t wanted)
     free(got);
 }
 
+/* What has not begun of a surplus partition is given up at once; it goes when the rest has ended. */
 static void hand_back(struct worker *worker, uint32_t share)
 {
     int32_t parts[64];
-    size_t count = holdings_surplus(worker->holdings, share, parts, sizeof parts / sizeof parts[0]);
+    bool marked;
+    size_t count =
+        holdings_surplus(worker->holdings, share, parts, sizeof parts / sizeof parts[0], &marked);
 
+    if (marked)
+        worker_note_change(worker);
     if (count == 0)
         return;
-    worker_note_change(worker);
     if (lease_release(worker->db, &worker->lease, worker->topic, parts, count) == ERR_LOST)
         worker_lose(worker);
     for (size_t i = 0; i < count; i++)
         log_info("partition.released", "topic=%s part=%d", worker->topic, parts[i]);
+    holdings_forget_dropped(worker->holdings);
 }
 
 static void take_share(struct worker *worker)

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Leases: a worker that was stopped past its lease changes nothing when it wakes; partitions are
+# shared, and those of a dead worker change hands after its lease.
+. "$(dirname "$0")/worker_lib.sh"
+
+fresh_database
+fresh_topics
+write_settings fixed_ns=5000000 pace=1
+
+held_by() { sql "select count(*) from mserve.partitions p join mserve.workers w on w.worker = p.owner
+                 where w.name = '$1' and w.closed_at is null"; }
+shares() { # shares NAME...: how many each holds, sorted
+    local name
+    for name; do held_by "$name"; done | sort -n | paste -sd' '
+}
+shares_are() { [ "$(shares "${@:2}")" = "$1" ]; }
+
+# ---- shares
+feed 5000 300 16 8 >/dev/null 2>&1
+worker one
+ok "a worker alone holds all partitions" wait_until 10 shares_are 8 one
+worker two
+ok "two share them" wait_until 15 shares_are "4 4" one two
+worker three
+ok "a third gets its share" wait_until 15 shares_are "2 3 3" one two three
+kill_hard two
+ok "a dead worker's share goes to the others" wait_until 15 shares_are "4 4" one three
+is "$(sql "select closed_why from mserve.workers where name = 'two'")" lease_ran_out "it was buried"
+is "$(unexplained)" "0|0|0|0" "and its books were closed"
+stop three 10
+is $? 0 "one leaves in good order"
+ok "and the other holds all, at once" wait_until 5 shares_are 8 one
+
+# ---- stopped past the lease, and woken
+feed 2000 300 16 8 >/dev/null 2>&1
+wait_until 5 sql_is 1 "select (wip_ns > 0)::int from mserve.workers where name = 'one' and closed_at is null"
+freeze one
+worker four
+ok "a worker stopped past its lease is replaced" wait_until 15 shares_are 8 four
+stop four 10
+before=$(sql "select md5(string_agg(r::text, '' order by job, line)) from mserve.results r")
+ledger=$(sql "select worker, count(*), max(seq) from mserve.worker_ledger group by 1 order by 1")
+frozen=$(sql "select worker from mserve.workers where name = 'one'")
+thaw one
+ok "when it wakes it says that its lease was lost" wait_until 10 grep -q event=lease.lost "$work/one.log"
+ok "and registers anew under a new id" wait_until 10 sql_is 1 \
+    "select count(*) from mserve.workers where name = 'one' and closed_at is null and worker <> '$frozen'"
+is "$(sql "select count(*) from mserve.results r join mserve.workers w using (worker)
+           where w.worker = '$frozen' and r.finished_at > w.closed_at")" 0 "the buried one wrote no row"
+is "$(sql "select md5(string_agg(r::text, '' order by job, line)) from mserve.results r
+           where r.worker is distinct from (select worker from mserve.workers where name = 'one' and closed_at is null)")" \
+    "$before" "no row that was there changed"
+is "$(sql "select worker, count(*), max(seq) from mserve.worker_ledger
+           where worker in (select worker from mserve.workers where closed_at is not null) group by 1 order by 1")" \
+    "$ledger" "nor did a book that was closed"
+ok "under its new id it finishes the job" wait_until 40 all_done
+ok "each line once, none beside" whole
+stop one 10
+is $? 0 "and leaves in good order"
+is "$(unexplained)" "0|0|0|0" "the books add up"
+done_testing

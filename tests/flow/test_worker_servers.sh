@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Servers that die and come back while a worker works: nothing is lost, nothing is done twice that was
+# finished, and the worker goes on under the id it had.
+. "$(dirname "$0")/worker_lib.sh"
+
+fresh_database
+fresh_topics
+write_settings fixed_ns=5000000 pace=1 lease=4s renew=1s
+
+more() { # more: some rows more than at the last call
+    local now
+    now=$(rows 2>/dev/null) || return 1
+    [ "$now" -gt "${seen:-0}" ] && seen=$now
+}
+
+feed 4000 300 16 8 >/dev/null 2>&1
+worker one
+ok "a job runs" wait_until 15 more
+
+stack kill-kafka >/dev/null 2>&1
+sleep 2
+stack start-kafka >/dev/null 2>&1
+wait_until 5 more
+ok "a broker killed and restarted: the job goes on" wait_until 20 more
+
+stack kill-postgres >/dev/null 2>&1
+sleep 1
+stack start-postgres >/dev/null 2>&1
+wait_until 5 more
+ok "a database killed and restarted: the job goes on" wait_until 20 more
+
+stack kill-postgres >/dev/null 2>&1
+ok "away longer than the lease: it says that it pauses" wait_until 10 grep -q event=lease.paused "$work/one.log"
+sleep 2
+stack start-postgres >/dev/null 2>&1
+ok "and goes on when the database is back" wait_until 20 more
+is "$(sql "select count(*) from mserve.workers")" 1 "under the id it had: nobody had buried it"
+ok "the job is finished" wait_until 60 all_done
+ok "each line once, none beside" whole
+stop one 10
+is $? 0 "it leaves in good order"
+is "$(unexplained)" "0|0|0|0" "the books add up"
+
+# ---- a worker that is told to leave while the broker is away
+feed 500 300 16 8 >/dev/null 2>&1
+worker two
+wait_until 10 sql_is t "select count(*) > 0 from mserve.workers where name = 'two'"
+stack kill-kafka >/dev/null 2>&1
+sleep 0.5
+stop two 8
+is $? 0 "without a broker a worker leaves in good order"
+stack start-kafka >/dev/null 2>&1
+
+# ---- and one that is started without servers
+stack kill-kafka >/dev/null 2>&1
+worker three
+await three 30
+is $? 3 "a worker that finds no broker ends with status 3"
+like "$(log_of three)" 'no Kafka broker answers at' "and says so in one sentence"
+stack start-kafka >/dev/null 2>&1
+MSERVE_POSTGRES_DSN="$MSERVE_POSTGRES_DSN port=1" worker four
+await four 30
+is $? 3 "a worker that finds no database ends with status 3"
+like "$(log_of four)" 'PostgreSQL at .* cannot be reached' "and says so in one sentence"
+done_testing

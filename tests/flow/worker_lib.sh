@@ -1,0 +1,59 @@
+# worker_lib.sh: what the tests of the worker have in common: a tier on the simulated device, jobs put
+# on the queue by tests/bench/feed, and the books checked by plain sums.
+# shellcheck shell=bash disable=SC2034
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+PATH=$MSERVE_BIN/tests/bench:$PATH
+
+# write_settings NAME=VALUE...: of the sim tier and the worker. With pace 1 a step takes fixed_ms.
+write_settings() {
+    local fixed_ns=100000 pace=0 sequences=16 lease=2s renew=500ms drain=5s rows=64 interval=100ms
+    local limit=10m context=2048 pair
+    for pair; do local "${pair?}"; done
+    cat >"$work/mserve.yaml" <<YAML
+worker:
+  lease: $lease
+  renew: $renew
+  drain: $drain
+  commit_rows: $rows
+  commit_interval: $interval
+  price_per_gpu_hour: 3.6
+tiers:
+  - name: sim
+    backend: sim
+    served_names: [sim]
+    sequences_max: $sequences
+    rows_max: 4096
+    context_max: $context
+    request_time_limit: $limit
+    sim: {load_ns: 1000000, fixed_ns: $fixed_ns, row_ns: 1000, kv_ns: 100, head_ns: 50, pace: $pace}
+YAML
+    export MSERVE_CONFIG=$work/mserve.yaml
+}
+
+worker() { start "$1" mserve-worker --name "$1"; } # worker NAME
+
+rows() { sql "select count(*) from mserve.results"; }
+
+# Every line of every sealed job once, and no other row.
+whole() {
+    [ "$(sql "select count(*) from (select job, line from mserve.jobs, generate_series(0, lines - 1) line) l
+              full join mserve.results r using (job, line) where r.custom_id is null or
+              (job, line) not in (select job, line from mserve.jobs, generate_series(0, lines - 1) line)")" = 0 ]
+}
+
+all_done() { [ "$(sql "select coalesce(sum(lines), 0) from mserve.jobs")" = "$(rows)" ]; }
+
+# What does not add up, in nanoseconds, from the tables alone: each worker's ledger, its held time
+# against its row, the rows, and the attempts. "0|0|0|0" is right.
+unexplained() {
+    sql "select
+      (select coalesce(sum(abs(held_ns + taken_over_ns - rows_ns - handed_over_ns - wip_ns - shared_ns
+          - recompute_ns - overhead_ns - idle_ns - lost_ns)), 0) from mserve.worker_ledger),
+      (select coalesce(sum(abs(w.booked_ns - coalesce(l.held, 0)) + abs(w.wip_ns - coalesce(l.wip, 0))), 0)
+        from mserve.workers w left join (select worker, sum(held_ns) held, sum(wip_ns) wip
+          from mserve.worker_ledger group by worker) l using (worker)),
+      (select coalesce(sum(rows_ns), 0) from mserve.worker_ledger)
+        - (select coalesce(sum(gpu_ns), 0) from mserve.results),
+      (select count(*) from mserve.attempts a where not exists
+        (select from mserve.worker_ledger l where l.worker = a.worker and l.seq = a.seq and l.lost_ns >= a.gpu_ns))"
+}
