@@ -1,0 +1,19 @@
+/*
+ * proof.h: what must be so of the database after every transaction, whatever happened before: asked
+ * of the tables themselves, in other words than the functions and views that are under test.
+ */
+#ifndef MSERVE_TESTS_FLOW_PROOF_H
+#define MSERVE_TESTS_FLOW_PROOF_H
+
+#include "sql/db.h"
+
+/*
+ * The names of all rules that are broken, and by how many rows: "rows_without_bits 2, …"; "" when
+ * all is well. Valid until the next call.
+ */
+const char *proof_faults(struct db *db);
+
+/* No rule is broken, and mserve.ledger_check has nothing unexplained. Asserts. */
+void proof_assert(struct db *db);
+
+#endif
