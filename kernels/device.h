@@ -34,6 +34,7 @@ struct device_limits {
     uint32_t blocks;        /* KV blocks of DEVICE_BLOCK_TOKENS tokens each */
     uint32_t context_max;   /* tokens of one sequence, so ceil(context / 32) block-table entries */
     uint32_t threads;
+    bool kv_f32; /* of engine_options */
 };
 
 /*

@@ -37,6 +37,29 @@ static inline float maths_exp32(float x)
     return x < -87.0f ? 0.0f : p * scale;
 }
 
+/*
+ * The nearest half-precision number, ties to even, as a float; infinity from 65520 on. Below 2^-14
+ * halves are multiples of 2^-24, which is what adding 0.75 rounds to.
+ */
+static inline float maths_half(float x)
+{
+    uint32_t bits, sign, normal, tiny;
+    float rounded, size;
+
+    memcpy(&bits, &x, sizeof(bits));
+    sign = bits & 0x80000000u;
+    bits ^= sign;
+    memcpy(&size, &bits, sizeof(size));
+    rounded = (size + 0.75f) - 0.75f;
+    memcpy(&tiny, &rounded, sizeof(tiny));
+    normal = (bits + 0xfffu + (bits >> 13 & 1u)) & ~0x1fffu;
+    normal = bits >= 0x477ff000u ? 0x7f800000u : normal;
+    normal = bits > 0x7f800000u ? bits : normal; /* NaN stays */
+    bits = sign | (bits < 0x38800000u ? tiny : normal);
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
 /* Double precision, for tables made once: errors below 1e-14 relative (sine, cosine: absolute). */
 double maths_exp(double x);                                /* -700 <= x <= 700 */
 double maths_log(double x);                                /* normal numbers > 0 */

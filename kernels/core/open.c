@@ -99,6 +99,7 @@ static enum err set_limits(const struct device_ops *ops, const struct model *mod
         .sequences_max = options->sequences_max,
         .context_max = options->context_max > 0 ? options->context_max : native,
         .threads = options->threads,
+        .kv_f32 = options->kv_f32,
     };
     return size_pool(ops, model, options, ret);
 }

@@ -1,5 +1,8 @@
-/* test_maths.c: our exp, log, sine and cosine against the C library's, over the ranges promised. */
+/* test_maths.c: our exp, log, sine and cosine against the C library's, over the ranges promised,
+ * and rounding to half precision against its definition. */
 #include "kernels/maths.h"
+
+#include "kernels/model/tensor.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -44,6 +47,29 @@ static void test_float_exp_at_the_ends(void **state)
     assert_true(maths_exp32(1000.0f) == maths_exp32(88.0f));
 }
 
+/* Every half, and the floats just beside the midpoints of halves, through all exponents. */
+static void test_halves_round_to_nearest_even(void **state)
+{
+    (void)state;
+    for (uint32_t half = 0; half < 0x7c00; half++) {
+        float value = tensor_half((uint16_t)half);
+        float next = half + 1 < 0x7c00 ? tensor_half((uint16_t)(half + 1)) : 65536.0f;
+        float middle = value + (next - value) / 2;
+        float even = half % 2 == 0 ? value : half + 1 < 0x7c00 ? next : INFINITY;
+
+        assert_true(maths_half(value) == value);
+        assert_true(maths_half(-value) == -value);
+        assert_true(maths_half(nextafterf(middle, 0.0f)) == value);
+        assert_true(maths_half(middle) == even);
+        assert_true(maths_half(-nextafterf(middle, 1e9f)) ==
+                    -(half + 1 < 0x7c00 ? next : INFINITY));
+    }
+    assert_true(isnan(maths_half(NAN)));
+    assert_true(maths_half(INFINITY) == INFINITY);
+    assert_true(maths_half(1e30f) == INFINITY);
+    assert_true(signbit(maths_half(-1e-30f)));
+}
+
 static void test_double_functions_agree_with_libm(void **state)
 {
     double worst_exp = 0.0, worst_log = 0.0, worst_sin = 0.0;
@@ -71,6 +97,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_float_exp_is_within_two_ulps),
         cmocka_unit_test(test_float_exp_at_the_ends),
+        cmocka_unit_test(test_halves_round_to_nearest_even),
         cmocka_unit_test(test_double_functions_agree_with_libm),
     };
 
