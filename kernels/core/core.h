@@ -65,10 +65,10 @@ struct engine {
     /* In order of submission; those no longer SEQUENCE_RUNNING go at the next plan. */
     struct sequence **run;
     uint32_t run_len;
-    uint32_t running;       /* of them SEQUENCE_RUNNING */
-    uint32_t evicting;      /* evicted, with rows in flight */
-    bool evicted;           /* in the plan being made: nobody is admitted in it */
-    uint32_t coming_blocks; /* KV blocks that come free when steps in flight are in */
+    uint32_t running;        /* of them SEQUENCE_RUNNING */
+    uint32_t evicting;       /* evicted, with rows in flight */
+    uint32_t reserve_blocks; /* left free at an admission, for each sequence that runs */
+    uint32_t coming_blocks;  /* KV blocks that come free when steps in flight are in */
     uint32_t *free_slots;
     uint32_t free_slots_len;
     uint32_t *slot_blocks; /* [slot] length of its block table */

@@ -224,6 +224,7 @@ static void allocate(struct engine *engine, const struct engine_options *options
         engine->flights[i].sequence = xcalloc(sequences, sizeof(struct sequence *));
         engine->flights[i].wanted = xcalloc(sequences, 1);
     }
+    engine->reserve_blocks = 1;
     engine->dropped.flags = SEQUENCE_DROPPED;
     kv_init(&engine->kv, limits->blocks);
     cost_scratch_init(&engine->scratch, sequences);

@@ -49,7 +49,6 @@ static void grow_table(struct engine *engine, struct sequence *sequence, uint32_
 static void evict(struct engine *engine, struct sequence *sequence)
 {
     engine->running--;
-    engine->evicted = true;
     sequence->plain = 0;
     if (sequence->flights == 0) {
         requeue_sequence(engine, sequence);
@@ -61,10 +60,7 @@ static void evict(struct engine *engine, struct sequence *sequence)
     engine->coming_blocks += engine->slot_blocks[sequence->slot];
 }
 
-/*
- * The youngest that holds blocks; `sequence` itself when none is younger. NULL when one is that has
- * planned its last row: its blocks come without being asked for.
- */
+/* The youngest that holds blocks; `sequence` itself when none is younger. */
 static struct sequence *find_victim(const struct engine *engine, struct sequence *sequence)
 {
     for (uint32_t i = engine->run_len; i > 0; i--) {
@@ -73,7 +69,7 @@ static struct sequence *find_victim(const struct engine *engine, struct sequence
         if (other == sequence)
             break;
         if (other->state == SEQUENCE_RUNNING && other->computed > 0)
-            return other->computed < other->limit ? other : NULL;
+            return other;
     }
     return sequence;
 }
@@ -88,8 +84,6 @@ static bool find_room(struct engine *engine, struct sequence *sequence, uint32_t
     while (sequence->room == sequence->computed && engine->coming_blocks <= *starved) {
         struct sequence *victim = find_victim(engine, sequence);
 
-        if (victim == NULL)
-            break;
         evict(engine, victim);
         if (victim == sequence)
             return false;
@@ -212,13 +206,17 @@ static void plan_chunk(struct engine *engine, struct flight *flight, struct sequ
     add_chunk(engine, flight, sequence, rows);
 }
 
-/* Room for what it has to read and a block for each that runs already, so that few are evicted. */
+/*
+ * Room for what it has to read and a reserve for each that runs already, so that few are evicted.
+ * One that was evicted just now is not back in the same plan: less is free than it gave up.
+ */
 static bool may_admit(const struct engine *engine, const struct sequence *sequence)
 {
     const uint32_t rows = sequence->len < sequence->limit ? sequence->len + 1 : sequence->limit;
 
-    return engine->free_slots_len > 0 && engine->evicting == 0 && !engine->evicted &&
-           engine->kv.free_len >= (rows + BLOCK - 1) / BLOCK + engine->running;
+    return engine->free_slots_len > 0 && engine->evicting == 0 &&
+           engine->kv.free_len >=
+               (rows + BLOCK - 1) / BLOCK + engine->running * engine->reserve_blocks;
 }
 
 static void admit(struct engine *engine, struct sequence *sequence)
@@ -244,7 +242,6 @@ bool plan_step(struct engine *engine)
     assert(engine->in_flight < DEVICE_STEPS);
     if (engine->run_len == 0 && engine->waiting.len == 0)
         return false;
-    engine->evicted = false;
     step = flight->step = engine->ops->begin(engine->device, slot);
     prefills = plan_decodes(engine, flight, &starved);
     for (uint32_t i = 0; i < prefills && step->rows < engine->rows_max; i++)

@@ -212,8 +212,9 @@ static inline uint64_t chain(uint64_t before, uint32_t token, uint32_t position)
 /* Greedy choices follow from the ids alone. */
 static uint64_t key_of(const struct engine_sampling *sampling)
 {
-    return sampling->temperature > 0 ? sampling->seed * MIX_B + ((uint64_t)sampling->choice << 32)
-                                     : 0;
+    if (sampling->temperature <= 0)
+        return 0;
+    return (sampling->seed * MIX_B) ^ (sampling->choice * MIX_C) ^ START;
 }
 
 /* Rows of one sequence, block by block. Returns the KV tokens that its attention touches. */

@@ -46,7 +46,7 @@ struct engine *rig_open(const struct engine_options *options)
 struct engine_request rig_request(uint32_t number, uint32_t *prompt)
 {
     static const struct slice stop[] = {SLICE("e t"), SLICE("ss"), SLICE("never comes")};
-    const uint32_t len = 1 + number * 7 % 90;
+    const uint32_t len = 1 + number * 29 % 100;
     struct engine_request request = {
         .tag = number,
         .kind = number % 7 == 6 ? ENGINE_EMBED : ENGINE_GENERATE,

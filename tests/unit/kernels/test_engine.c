@@ -10,6 +10,7 @@
 
 #include "engine_rig.h"
 #include "heard.h"
+#include "kernels/core/core.h"
 #include "kernels/text/tokenizer.h"
 
 static struct outcomes outcomes;
@@ -353,6 +354,51 @@ static void test_a_resumed_request_that_was_done_is_done(void **state)
     assert_int_equal(outcome->cost.ns + outcome->cost.recompute_ns, 0);
 }
 
+/* The same prompt in one batch: seeds and choices tell answers apart, unless they are greedy. */
+static void test_seeds_and_choices_give_their_own_answers(void **state)
+{
+    const struct engine_options options = endless();
+    struct engine *engine = rig_open(&options);
+
+    (void)state;
+    for (uint32_t tag = 0; tag < 8; tag++) {
+        struct engine_request request = plain(tag);
+
+        request.sampling.temperature = tag < 4 ? 1 : 0;
+        request.sampling.seed = tag / 2 % 2;
+        request.sampling.choice = tag % 2;
+        assert_int_equal(engine_submit(engine, &request), ERR_OK);
+    }
+    rig_run(engine, &outcomes);
+    for (uint32_t a = 0; a < 8; a++)
+        for (uint32_t b = a + 1; b < 8; b++) {
+            const bool same = memcmp(outcomes.of[a].tokens, outcomes.of[b].tokens,
+                                     sizeof(outcomes.of[a].tokens)) == 0;
+
+            assert_int_equal(same, a >= 4);
+        }
+    engine_close(engine);
+}
+
+/* An engine that has seen a thousand requests is as large as one that has seen ten. */
+static void test_memory_is_used_again(void **state)
+{
+    const struct engine_options options = endless();
+    struct engine *engine = rig_open(&options);
+
+    (void)state;
+    for (uint32_t i = 0; i < 1000; i++) {
+        const struct engine_request request = plain(i % RIG_TAGS_MAX);
+
+        outcomes.of[request.tag].seen = false;
+        assert_int_equal(engine_submit(engine, &request), ERR_OK);
+        while (!outcomes.of[request.tag].seen)
+            rig_turn(engine, &outcomes);
+    }
+    assert_true(engine->pool.len <= 64);
+    engine_close(engine);
+}
+
 /* What an engine says of itself: the same options, the same ids; another end rate is another model. */
 static void test_the_numerics_id_names_what_decides_tokens(void **state)
 {
@@ -458,6 +504,8 @@ int main(void)
         cmocka_unit_test_setup(test_a_cancelled_request_ends_with_what_it_has, clear),
         cmocka_unit_test_setup(test_a_checkpoint_walk_says_what_moved, clear),
         cmocka_unit_test_setup(test_a_resumed_request_that_was_done_is_done, clear),
+        cmocka_unit_test_setup(test_seeds_and_choices_give_their_own_answers, clear),
+        cmocka_unit_test_setup(test_memory_is_used_again, clear),
         cmocka_unit_test_setup(test_the_numerics_id_names_what_decides_tokens, clear),
         cmocka_unit_test_setup(test_options_out_of_range_are_refused_with_a_sentence, clear),
         cmocka_unit_test_setup(test_a_plan_says_what_opening_takes, clear),
