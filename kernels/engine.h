@@ -54,10 +54,11 @@ struct engine_options {
     uint32_t sequences_max;   /* running at once: 1..4096 */
     uint32_t waiting_max;     /* submitted and not yet running; then engine_submit says ERR_AGAIN */
     uint32_t rows_max;        /* token budget of a step: sequences_max..65536 */
-    uint32_t context_max;     /* prompt + output tokens of one request; 0: the model's own */
-    uint64_t kv_tokens;       /* size of the KV pool; 0: sequences_max * context, at most 1 GiB */
-    bool kv_f32;              /* keys and values as floats; else as halves, as llama.cpp does */
-    uint32_t threads;         /* of a CPU backend; 0: one per core */
+    uint32_t context_max; /* prompt + output tokens of one request; 0: the model's own, more than
+                               * that is at the caller's risk (a warning) */
+    uint64_t kv_tokens;   /* size of the KV pool; 0: sequences_max * context, at most 1 GiB */
+    bool kv_f32;          /* keys and values as floats; else as halves, as llama.cpp does */
+    uint32_t threads;     /* of a CPU backend; 0: one per core */
     struct sim_options sim;
 };
 

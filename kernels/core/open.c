@@ -9,6 +9,7 @@
 
 #include "config/log.h"
 #include "kernels/model/model.h"
+#include "kernels/ref/ref_device.h"
 #include "kernels/sim/sim.h"
 
 enum { BLOCK = DEVICE_BLOCK_TOKENS, SEQUENCES_MAX = 4096, ROWS_MAX = 65536 };
@@ -16,7 +17,7 @@ enum { WAITING_MAX = 1 << 24, CONTEXT_MAX = 1 << 24 };
 #define KV_BYTES_DEFAULT (1ull << 30)
 #define BLOCKS_MAX       (1u << 31)
 
-const struct device_ops *const device_table[] = {&sim_device, NULL};
+const struct device_ops *const device_table[] = {&ref_device, &sim_device, NULL};
 
 static enum err find_device(const char *name, const struct device_ops **ret)
 {
@@ -92,8 +93,7 @@ static enum err set_limits(const struct device_ops *ops, const struct model *mod
     const uint32_t native = model != NULL ? model->hyper.context : SIM_CONTEXT_MAX;
 
     if (model != NULL && options->context_max > native)
-        return fail(ERR_SETTINGS, "context_max is %u, but the model was made for %u",
-                    options->context_max, native);
+        log_warn("model.context", "context_max=%u trained=%u", options->context_max, native);
     *ret = (struct device_limits){
         .rows_max = options->rows_max,
         .sequences_max = options->sequences_max,

@@ -3,8 +3,8 @@
  *
  * The caller writes commands and publishes them all at once; the worker takes the lock only when it
  * has done what it knew of. Time is read between commands, so every nanosecond of a step is in one
- * part. Waiting for sample() in the middle of a step counts as fixed; between steps, the clock stands
- * still only if there was nothing to do: a step that was ready begins where the one before ended.
+ * part; waiting for sample() in the middle of a step counts as fixed. A step that was ready when the
+ * one before ended begins at that end, to the nanosecond; any other when the worker turns to it.
  */
 #include "kernels/ref/ref.h"
 
@@ -68,7 +68,7 @@ static void work(struct backend *backend, const struct command *command, bool wa
 {
     if (command->kind == COMMAND_START) {
         watch->step = &backend->steps[command->slot];
-        if (waited)
+        if (watch->step->ready_ns > watch->at_ns)
             watch->at_ns = queue_clock_ns();
         watch->step->begin_ns = watch->at_ns;
         for (int part = 0; part < PART_COUNT; part++)
@@ -149,6 +149,8 @@ void queue_add(struct backend *backend, struct command command)
 {
     struct queue *queue = &backend->queue;
 
+    if (command.kind == COMMAND_START)
+        backend->steps[command.slot].ready_ns = queue_clock_ns();
     queue->ring[queue->written++ % queue->ring_len] = command;
 }
 

@@ -413,6 +413,7 @@ static uint64_t device_clock_ns(const struct device *device)
 
 const struct device_ops ref_device = {
     .name = "ref",
+    .needs_model = true,
     .plan = device_plan,
     .open = device_open,
     .close = forward_close,

@@ -66,9 +66,10 @@ struct command {
 
 struct ref_step {
     struct step step;
-    uint32_t *token;  /* [sequences_max] */
-    uint8_t *bad;     /* [sequences_max] */
-    float *embedding; /* [sequences_max][E] */
+    uint32_t *token;   /* [sequences_max] */
+    uint8_t *bad;      /* [sequences_max] */
+    float *embedding;  /* [sequences_max][E] */
+    uint64_t ready_ns; /* when it was enqueued */
     uint64_t begin_ns, end_ns;
     uint64_t part_ns[PART_COUNT];
     bool done; /* under queue.lock */

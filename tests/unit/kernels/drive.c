@@ -118,18 +118,22 @@ static bool enqueue(struct drive *drive, struct drive_sequence *sequences, uint3
     }
     if (step->rows == 0)
         return false;
+    drive->enqueued_ns[slot] = ops->clock_ns(drive->device);
     ops->forward(drive->device, slot);
     ops->sample(drive->device, slot);
     return true;
 }
 
-static void check_time(struct drive *drive, const struct step_result *result)
+/* A step begins where the one before it ended, or after it was enqueued. */
+static void check_time(struct drive *drive, unsigned slot, const struct step_result *result)
 {
     uint64_t sum = 0;
 
     for (int part = 0; part < PART_COUNT; part++)
         sum += result->part_ns[part];
     assert_true(result->begin_ns >= drive->last_end);
+    assert_true(result->begin_ns == drive->last_end ||
+                result->begin_ns >= drive->enqueued_ns[slot]);
     assert_true(result->end_ns > result->begin_ns);
     assert_int_equal(sum, result->end_ns - result->begin_ns);
     drive->last_end = result->end_ns;
@@ -142,7 +146,7 @@ static void collect(struct drive *drive, struct drive_sequence *sequences, unsig
     struct step_result result;
 
     assert_int_equal(drive->device->ops->done(drive->device, slot, -1, &result), ERR_OK);
-    check_time(drive, &result);
+    check_time(drive, slot, &result);
     for (uint32_t i = 0; i < step->wanted; i++) {
         struct drive_sequence *sequence = &sequences[step->seq_slot[step->want_seq[i]]];
 

@@ -37,6 +37,7 @@ struct drive {
     struct device_limits limits;
     uint32_t embed; /* numbers of an embedding */
     struct step *step[DEVICE_STEPS];
+    uint64_t enqueued_ns[DEVICE_STEPS];
     unsigned depth;    /* steps in flight: 1 or 2 */
     uint64_t steps;    /* done so far */
     uint64_t last_end; /* of the step before */
