@@ -178,7 +178,7 @@ void rig_keep(struct outcome *outcome, const struct engine *engine,
         .embedded = event->embedding != NULL,
         .cost = event->cost,
     };
-    assert_true(event->tokens_len <= RIG_TOKENS_MAX && event->text.len <= RIG_TOKENS_MAX);
+    assert_true(event->tokens_len <= RIG_TOKENS_MAX && event->text.len <= RIG_TEXT_MAX);
     if (event->tokens_len > 0)
         memcpy(outcome->tokens, event->tokens, event->tokens_len * sizeof(uint32_t));
     if (event->text.len > 0)

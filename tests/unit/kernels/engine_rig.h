@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { RIG_TOKENS_MAX = 256, RIG_TAGS_MAX = 64, RIG_PROMPT_MAX = 128 };
+enum { RIG_TOKENS_MAX = 256, RIG_TEXT_MAX = 2048, RIG_TAGS_MAX = 64, RIG_PROMPT_MAX = 128 };
 
 /* What came out of one request. */
 struct outcome {
@@ -18,7 +18,7 @@ struct outcome {
     enum engine_finish finish;
     uint32_t tokens[RIG_TOKENS_MAX];
     uint32_t tokens_len;
-    char text[RIG_TOKENS_MAX];
+    char text[RIG_TEXT_MAX];
     size_t text_len;
     bool embedded;
     float embedding[64];
