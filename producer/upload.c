@@ -14,8 +14,8 @@
 #include <zstd.h>
 
 enum {
-    ROWS_MAX = 64, /* chunks that are written down in one transaction */
-    ROWS_EVERY_MS = 500,
+    ROWS_MAX = 64,      /* chunks that are written down in one transaction */
+    ROWS_EVERY_MS = 50, /* how much a kill can make to be sent again */
     HEARD_EVERY_MAX_MS = 60000,
     TRIES_MAX = 5, /* of a statement, when the database was away */
     POLL_MS = 100,

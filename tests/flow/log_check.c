@@ -25,7 +25,8 @@ enum { LINES_MAX = 1024, TIMEOUT_MS = 10000 };
 static const char query[] =
     "select c.chunk, c.first_line, c.lines, c.topic, c.part, c.first_offset, c.last_offset, "
     "c.sha256, c.custom_ids, (j.partition_first + c.chunk) % j.partitions, j.tenant "
-    "from mserve.chunks c join mserve.jobs j using (job) where job = $1 order by chunk";
+    "from mserve.chunks c join mserve.jobs j using (job) where job = $1 "
+    "order by part, first_offset";
 
 struct seen {
     bool there;
@@ -102,10 +103,14 @@ static void take(const rd_kafka_message_t *from, struct uuid job, int64_t chunk,
 static void read_range(rd_kafka_t *kafka, struct uuid job, const struct db_result *rows, int row)
 {
     struct slice topic = db_get_slice(rows, row, 3);
+    int64_t first = db_get_i64(rows, row, 5);
     int64_t last = db_get_i64(rows, row, 6);
-    int64_t at = -1;
+    int64_t at = first - 1;
 
-    assign(kafka, topic.data, db_get_i32(rows, row, 4), db_get_i64(rows, row, 5));
+    /* Going on where the chunk before ended spares a new assignment, which takes a while. */
+    if (row == 0 || db_get_i32(rows, row, 4) != db_get_i32(rows, row - 1, 4) ||
+        first != db_get_i64(rows, row - 1, 6) + 1)
+        assign(kafka, topic.data, db_get_i32(rows, row, 4), first);
     while (at < last) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(kafka, TIMEOUT_MS);
 

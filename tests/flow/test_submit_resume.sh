@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# test_submit_resume: a submitter killed at any moment and run again finishes the same job, two at
+# once do each other no harm, and every line is in the log where the index says.
+. "$(dirname "$0")/lib.sh"
+fresh_database
+fresh_topics
+export MSERVE_CONFIG=$work/mserve.yaml MSERVE_KAFKA_PARTITIONS=4
+cat >"$MSERVE_CONFIG" <<'YAML'
+tiers:
+  - {name: small, backend: sim, served_names: [m]}
+YAML
+job_of() { sed -n 's/^\(batch_[0-9a-f]*\).*/\1/p' <<<"$1"; }
+log_check() { "$MSERVE_BIN/tests/flow/log_check" "$1"; }
+job_is() { sql "select 'batch_' || replace(job::text, '-', '') from mserve.jobs where idempotency_key = '$1'"; }
+chunks_of() { sql "select count(*) from mserve.chunks c join mserve.jobs using (job) where idempotency_key = '$1'"; }
+state_of() { sql "select state, lines from mserve.jobs where idempotency_key = '$1'"; }
+requests=80000
+python3 - $requests >"$work/input.jsonl" <<'PY'
+import random, sys
+random.seed(7)
+words = ["alpha", "beta", "gamma", "delta", "epsilon"]
+for i in range(int(sys.argv[1])):
+    text = " ".join(random.choices(words, k=random.randrange(5, 150)))
+    print('{"custom_id":"id-%d","method":"POST","url":"/v1/completions",'
+          '"body":{"model":"m","prompt":"%s %d","max_tokens":4}}' % (i, text, i))
+PY
+ok "migrate" mserve migrate
+ok "topics" mserve topics
+
+# How long it takes undisturbed, in ms, so that kills land on the way.
+began=$(date +%s%N)
+ok "undisturbed" mserve-submit -k undisturbed "$work/input.jsonl"
+whole_ms=$((($(date +%s%N) - began) / 1000000))
+note "undisturbed it takes $whole_ms ms"
+whole=$(chunks_of undisturbed)
+
+# ---- killed once at many moments, then run again
+
+# True when the submitter ended or so many chunks of that key are written down.
+came_to() { has_ended submit || [ "$(chunks_of "$1")" -ge "$2" ]; }
+
+moments=6 on_the_way=0
+for ((i = 0; i < moments; i++)); do
+    start submit mserve-submit -k "kill-$i" "$work/input.jsonl"
+    if ((i % 3 == 0)); then # before there is a chunk: while it reads, or asks Kafka, or begins
+        sleep "$(awk -v ms=$whole_ms -v i=$i 'BEGIN { printf "%.3f", ms * (0.1 + i / 10) / 1000 }')"
+    else
+        wait_until 30 came_to "kill-$i" $((1 + whole * (i % 3 - 1) / 4))
+    fi
+    kill_hard submit
+    left=$(chunks_of "kill-$i")
+    [ "$left" -gt 0 ] && [ "$left" -lt "$whole" ] && on_the_way=$((on_the_way + 1))
+    mserve-submit -k "kill-$i" "$work/input.jsonl" >/dev/null 2>"$work/said" || bail "killed, run $i again" "$(cat "$work/said")"
+    [ "$(state_of "kill-$i")" = "in_progress|$requests" ] || bail "killed, run $i again" "$(state_of "kill-$i")"
+    said=$(log_check "$(job_is "kill-$i")" 2>&1)
+    [[ $said == "$whole chunks, $requests lines, "* ]] || bail "the log after kill $i" "$said"
+done
+pass "killed at $moments moments and run again, the job is whole each time"
+ok "at least 3 of the kills landed while some chunks were written down and some were not ($on_the_way)" \
+    [ $on_the_way -ge 3 ]
+
+# ---- killed again and again
+
+kills=0
+for ((i = 1; i <= 50; i++)); do
+    start submit mserve-submit -k often "$work/input.jsonl"
+    wait_until 30 came_to often $(($(chunks_of often) + 3))
+    if has_ended submit && await submit; then break; fi
+    kill_hard submit
+    kills=$((kills + 1))
+done
+is "$(state_of often)" "in_progress|$requests" "killed again and again ($kills times) it comes to its end"
+ok "at least twice" [ $kills -ge 2 ]
+like "$(log_check "$(job_is often)" 2>&1)" "^$whole chunks, $requests lines, " "and is whole"
+
+# ---- two at once, and three after a kill
+
+start one mserve-submit -k both "$work/input.jsonl"
+start two mserve-submit -k both "$work/input.jsonl"
+await one 60
+one=$?
+await two 60
+is "$one $?" "0 0" "two submitters of one file at once both succeed"
+is "$(job_of "$(log_of one)")" "$(job_of "$(log_of two)")" "and show the same job"
+like "$(log_check "$(job_is both)" 2>&1)" "^$whole chunks, $requests lines, " "which is whole"
+
+# ---- the cut is the job's, whatever the settings say when it is gone on with
+
+start submit mserve-submit -k cut "$work/input.jsonl"
+wait_until 20 sql_is t "select count(*) > 0 from mserve.chunks c join mserve.jobs using (job) where idempotency_key = 'cut'"
+kill_hard submit
+ok "changed chunk limits on resume" env MSERVE_SUBMIT_CHUNK_LINES_MAX=7 MSERVE_SUBMIT_CHUNK_LINES_MIN=1 \
+    MSERVE_SUBMIT_CHUNK_BYTES_MAX=512KiB MSERVE_SUBMIT_INLINE_BYTES_MAX=900B mserve-submit -k cut "$work/input.jsonl"
+is "$(state_of cut) $(chunks_of cut)" "in_progress|$requests $whole" "cut the same way"
+like "$(log_check "$(job_is cut)" 2>&1)" "^$whole chunks, $requests lines, " "and the log is whole"
+
+# ---- ^C
+
+start submit mserve-submit -k stopped "$work/input.jsonl"
+wait_until 20 sql_is t "select count(*) > 0 from mserve.jobs where idempotency_key = 'stopped'"
+stop submit
+is $? 12 "a signal ends it with a status of its own"
+like "$(log_of submit)" 'interrupted; the same command goes on where it stopped' "and a sentence"
+ok "and it goes on" mserve-submit -k stopped "$work/input.jsonl"
+is "$(state_of stopped)" "in_progress|$requests" "to the end"
+
+# ---- --new that is killed goes on with the job it began, and then makes another
+
+start submit mserve-submit --new "$work/input.jsonl"
+wait_until 20 sql_is t "select count(*) > 0 from mserve.jobs where idempotency_key like 'auto:%'"
+kill_hard submit
+ok "--new goes on with what it began" mserve-submit --new "$work/input.jsonl"
+is "$(sql "select count(*) from mserve.jobs where idempotency_key like 'auto:%'")" 1 "which is one job"
+ok "--new again" mserve-submit --new "$work/input.jsonl"
+is "$(sql "select count(*) from mserve.jobs where idempotency_key like 'auto:%'")" 2 "is another"
+
+# ---- a sealed job whose messages are lost gets them anew; a chunk row that vanished too
+
+sql "update mserve.chunks set missing = true where job = (select job from mserve.jobs where idempotency_key = 'often') and chunk in (3, $((whole - 1)))"
+ok "missing chunks of a sealed job are sent again" mserve-submit -k often "$work/input.jsonl"
+is "$(sql "select count(*) from mserve.chunks where missing")" 0 "and found again"
+like "$(log_check "$(job_is often)" 2>&1)" "^$whole chunks, $requests lines, " "where the index says"
+
+# ---- the broker goes and comes back in the middle
+
+start submit mserve-submit -k broker "$work/input.jsonl"
+wait_until 20 sql_is t "select count(*) > 0 from mserve.chunks c join mserve.jobs using (job) where idempotency_key = 'broker'"
+stack kill-kafka >/dev/null
+sleep 1
+ok "Kafka starts again" stack start-kafka
+await submit 120
+is $? 0 "an upload outlives its broker"
+is "$(state_of broker)" "in_progress|$requests" "and seals the job"
+like "$(log_check "$(job_is broker)" 2>&1)" "^$whole chunks, $requests lines, " "which is whole"
+done_testing
