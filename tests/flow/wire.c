@@ -70,7 +70,7 @@ static void close_pair(struct wire *wire, uint32_t at)
 {
     struct pair *pair = &wire->pair[at];
 
-    for (int side = 0; side < 2; side++) {
+    for (enum wire_side side = 0; side < 2; side++) {
         close(pair->fd[side]);
         buffer_release(&pair->in[side]);
     }
@@ -142,7 +142,7 @@ static bool carry(struct wire *wire, struct pair *pair, enum wire_side side)
 /* What was held is written as it stands, without its half that went before. */
 static bool release_pair(struct wire *wire, struct pair *pair)
 {
-    for (int side = 0; side < 2; side++) {
+    for (enum wire_side side = 0; side < 2; side++) {
         size_t len = pair->held[side] ? message_bytes(pair, side) : 0;
 
         if (len == 0)
