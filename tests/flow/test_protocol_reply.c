@@ -4,7 +4,7 @@
  */
 #include "tests/flow/pg.h"
 #include "tests/flow/proof.h"
-#include "tests/flow/queue.h"
+#include "tests/flow/scene.h"
 #include "tests/flow/wire.h"
 
 #include <setjmp.h>
@@ -18,19 +18,12 @@
 static struct db *db;
 static struct wire *wire;
 
-/* Each test starts with free partitions and no workers, jobs, results. */
 static int set_up(void **state)
 {
     (void)state;
-    pg_do(db, "truncate mserve.results, mserve.attempts, mserve.worker_ledger, mserve.job_deltas, "
-              "mserve.jobs cascade; update mserve.partitions set owner = null; "
-              "delete from mserve.workers");
+    wire_disarm(wire);
+    scene_clear(db);
     return 0;
-}
-
-static int64_t rows(void)
-{
-    return pg_number(db, "select count(*) from mserve.results");
 }
 
 static int64_t cost_of_rows(void)
@@ -41,28 +34,25 @@ static int64_t cost_of_rows(void)
 /* A worker that commits through the wire, with all partitions. */
 static struct queue_worker worker_on_wire(void)
 {
-    struct queue_worker worker = queue_worker("wired", 30000, QUEUE_PARTITIONS);
     struct db_options options = wire_options(wire);
+    struct queue_worker worker = scene_worker("wired", 30000, &options);
 
-    commit_close(worker.commit);
-    assert_int_equal(commit_open(&options, &worker.commit), ERR_OK);
+    queue_worker_claim(&worker, QUEUE_PARTITIONS);
     return worker;
 }
 
 /* Its lease ran out while nobody looked; another buries it and takes all it had. */
-static struct queue_worker successor_of(const struct queue_worker *worker)
+static struct queue_worker successor(void)
 {
-    struct queue_worker successor = queue_worker("successor", 30000, 0);
+    struct queue_worker heir = queue_worker("heir", 30000, 0);
     uint32_t buried;
 
-    (void)worker;
-    pg_do(db, "update mserve.workers set lease_until = now() - interval '1 s' "
-              "where name = 'wired'");
+    scene_expire(db, "wired");
     assert_int_equal(lease_bury_expired(db, &buried), ERR_OK);
     assert_int_equal(buried, 1);
-    queue_worker_claim(&successor, QUEUE_PARTITIONS);
-    assert_int_equal(successor.partitions_count, QUEUE_PARTITIONS);
-    return successor;
+    queue_worker_claim(&heir, QUEUE_PARTITIONS);
+    assert_int_equal(heir.partitions_count, QUEUE_PARTITIONS);
+    return heir;
 }
 
 /* COMMIT was executed, its reply was lost, and nothing else happened: once is enough. */
@@ -77,10 +67,10 @@ static void test_a_reply_lost_is_found_by_asking_again(void **state)
     (void)state;
     wire_when(wire, WIRE_SERVER, 'C', "COMMIT", WIRE_CUT);
     assert_int_equal(queue_commit(&worker, b, &result), ERR_DATABASE);
-    assert_int_equal(rows(), 32);
+    assert_int_equal(scene_rows(db), 32);
     assert_int_equal(queue_commit(&worker, b, &result), ERR_OK);
     assert_true(result.landed_before);
-    assert_int_equal(rows(), 32);
+    assert_int_equal(scene_rows(db), 32);
     assert_int_equal(pg_number(db, "select count(*) from mserve.worker_ledger"), 1);
 
     next = queue_batch(&worker, &job, 32, 32, ROW_COMPLETED);
@@ -94,27 +84,44 @@ static void test_a_reply_lost_is_found_by_asking_again(void **state)
     queue_worker_close(&worker);
 }
 
-/* The connection broke at any message before the server had all of it: nothing landed, so it lands
- * when it is sent again. */
-static void test_a_batch_lost_on_its_way_lands_when_sent_again(void **state)
+/*
+ * The connection breaks at each message of a commit in turn, of the client and of the server: the
+ * batch has landed or it has not, and when it is sent again it is there once.
+ */
+static void test_a_commit_broken_at_each_message(void **state)
 {
-    static const char lost[] = {'Q', 'd', 'c'};
-    struct job job = queue_job(db, "request", 64, true);
+    struct job job = queue_job(db, "each", 1024, true);
     struct queue_worker worker = worker_on_wire();
     struct commit_result result;
+    uint32_t line = 0, lost = 0, landed = 0;
+    enum err rc;
 
     (void)state;
-    for (uint32_t i = 0; i < sizeof(lost); i++) {
-        struct queue_batch *b = queue_batch(&worker, &job, 16 * i, 16, ROW_COMPLETED);
+    for (enum wire_side side = WIRE_CLIENT; side <= WIRE_SERVER; side++) {
+        for (uint32_t n = 0;; n++, line += 16) {
+            struct queue_batch *b = queue_batch(&worker, &job, line, 16, ROW_COMPLETED);
 
-        wire_when(wire, WIRE_CLIENT, lost[i], lost[i] == 'Q' ? "begin" : "", WIRE_CUT);
-        assert_int_equal(queue_commit(&worker, b, &result), ERR_DATABASE);
-        assert_int_equal(rows(), 16 * i);
-        assert_int_equal(queue_commit(&worker, b, &result), ERR_OK);
-        assert_false(result.landed_before);
-        assert_int_equal(result.rows_inserted, 16);
-        free(b);
+            wire_when_nth(wire, side, n, WIRE_CUT);
+            rc = queue_commit(&worker, b, &result);
+            if (!wire_struck(wire))
+                assert_int_equal(rc, ERR_OK);
+            else if (rc) /* the server's last message is behind the outcome: it is not missed */
+                assert_int_equal(rc, ERR_DATABASE);
+            if (rc) {
+                rc = queue_commit(&worker, b, &result);
+                landed += result.landed_before;
+                lost += !result.landed_before;
+            }
+            assert_int_equal(rc, ERR_OK);
+            free(b);
+            if (!wire_struck(wire))
+                break;
+        }
+        line += 16;
     }
+    assert_int_equal(scene_rows(db), line);
+    assert_int_equal(worker.seq, line / 16);
+    assert_true(lost >= 4 && landed >= 1);
     proof_assert(db);
     queue_worker_close(&worker);
 }
@@ -124,7 +131,7 @@ static void test_a_batch_lost_on_its_way_lands_when_sent_again(void **state)
 static void test_a_reply_lost_and_the_worker_buried(void **state)
 {
     struct job job = queue_job(db, "buried", 64, true);
-    struct queue_worker worker = worker_on_wire(), successor;
+    struct queue_worker worker = worker_on_wire(), heir;
     struct queue_batch *b = queue_batch(&worker, &job, 0, 32, ROW_COMPLETED);
     struct queue_batch *over;
     struct commit_result result;
@@ -132,12 +139,12 @@ static void test_a_reply_lost_and_the_worker_buried(void **state)
     (void)state;
     wire_when(wire, WIRE_SERVER, 'C', "COMMIT", WIRE_CUT);
     assert_int_equal(queue_commit(&worker, b, &result), ERR_DATABASE);
-    successor = successor_of(&worker);
+    heir = successor();
     assert_int_equal(pg_number(db, "select sum(done_count) from mserve.chunks"), 32);
     assert_int_equal(queue_commit(&worker, b, &result), ERR_LOST);
 
-    over = queue_batch(&successor, &job, 0, 64, ROW_FAILED);
-    assert_int_equal(queue_commit(&successor, over, &result), ERR_OK);
+    over = queue_batch(&heir, &job, 0, 64, ROW_FAILED);
+    assert_int_equal(queue_commit(&heir, over, &result), ERR_OK);
     assert_int_equal(result.rows_inserted, 32);
     assert_int_equal(result.rows_duplicate, 32);
     assert_int_equal(cost_of_rows(), 64 * 1000 + 63 * 32);
@@ -153,7 +160,7 @@ static void test_a_reply_lost_and_the_worker_buried(void **state)
     free(b);
     free(over);
     queue_worker_close(&worker);
-    queue_worker_close(&successor);
+    queue_worker_close(&heir);
 }
 
 /* The batch was lost on its way and the worker buried: its successor writes the rows, and what the
@@ -161,7 +168,7 @@ static void test_a_reply_lost_and_the_worker_buried(void **state)
 static void test_a_batch_lost_and_the_worker_buried(void **state)
 {
     struct job job = queue_job(db, "never", 64, true);
-    struct queue_worker worker = worker_on_wire(), successor;
+    struct queue_worker worker = worker_on_wire(), heir;
     struct queue_batch *b = queue_batch(&worker, &job, 0, 32, ROW_COMPLETED);
     struct queue_batch *over;
     struct commit_result result;
@@ -170,9 +177,9 @@ static void test_a_batch_lost_and_the_worker_buried(void **state)
     assert_int_equal(lease_renew(worker.db, &worker.lease, 0, 20000), ERR_OK);
     wire_when(wire, WIRE_CLIENT, 'c', "", WIRE_CUT);
     assert_int_equal(queue_commit(&worker, b, &result), ERR_DATABASE);
-    successor = successor_of(&worker);
-    over = queue_batch(&successor, &job, 0, 64, ROW_COMPLETED);
-    assert_int_equal(queue_commit(&successor, over, &result), ERR_OK);
+    heir = successor();
+    over = queue_batch(&heir, &job, 0, 64, ROW_COMPLETED);
+    assert_int_equal(queue_commit(&heir, over, &result), ERR_OK);
     assert_int_equal(result.rows_inserted, 64);
     assert_int_equal(queue_commit(&worker, b, &result), ERR_LOST);
     assert_int_equal(pg_number(db, "select sum(lost_ns) from mserve.worker_ledger where estimated"),
@@ -182,26 +189,23 @@ static void test_a_batch_lost_and_the_worker_buried(void **state)
     free(b);
     free(over);
     queue_worker_close(&worker);
-    queue_worker_close(&successor);
+    queue_worker_close(&heir);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_reply_lost_is_found_by_asking_again, set_up),
-        cmocka_unit_test_setup(test_a_batch_lost_on_its_way_lands_when_sent_again, set_up),
+        cmocka_unit_test_setup(test_a_commit_broken_at_each_message, set_up),
         cmocka_unit_test_setup(test_a_reply_lost_and_the_worker_buried, set_up),
         cmocka_unit_test_setup(test_a_batch_lost_and_the_worker_buried, set_up),
     };
     int failed;
 
-    pg_create("protocol_reply");
-    db = pg_connect();
-    queue_set_up(db);
+    db = scene_open("protocol_reply");
     wire = wire_open();
     failed = cmocka_run_group_tests_name("protocol_reply", tests, NULL, NULL);
     wire_close(wire);
-    db_close(db);
-    pg_drop();
+    scene_close(db);
     return failed;
 }

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <libpq-fe.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -45,8 +46,9 @@ struct wire {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t struck_cond;
     enum wire_side side;
-    char type;
+    char type; /* 0: any */
     char begins[32];
+    uint32_t skip; /* messages that fit and pass */
     enum wire_action action;
     bool armed;
     bool struck;
@@ -97,8 +99,12 @@ static bool strikes(struct wire *wire, enum wire_side side, const char *message,
     bool fits;
 
     pthread_mutex_lock(&wire->lock);
-    fits = wire->armed && side == wire->side && message[0] == wire->type && len >= 5 + begins &&
-           memcmp(message + 5, wire->begins, begins) == 0;
+    fits = wire->armed && side == wire->side && (!wire->type || message[0] == wire->type) &&
+           len >= 5 + begins && memcmp(message + 5, wire->begins, begins) == 0;
+    if (fits && wire->skip > 0) {
+        wire->skip--;
+        fits = false;
+    }
     if (fits) {
         wire->armed = false;
         wire->struck = true;
@@ -126,7 +132,7 @@ static bool carry(struct wire *wire, struct pair *pair, enum wire_side side)
         bool typed = side == WIRE_SERVER || pair->started;
 
         if (typed && strikes(wire, side, pair->in[side].data, len)) {
-            if (wire->action == WIRE_CUT)
+            if (wire->action == WIRE_CUT || wire->action == WIRE_CUT_ALL)
                 return false;
             pair->held[side] = true;
             if (wire->action == WIRE_HOLD_HALF)
@@ -164,7 +170,7 @@ static bool release_pair(struct wire *wire, struct pair *pair)
 static void accept_one(struct wire *wire)
 {
     struct pair *pair = &wire->pair[wire->pairs];
-    int client = accept(wire->listener, NULL, NULL), server;
+    int client = accept(wire->listener, NULL, NULL), server, one = 1;
 
     if (client < 0)
         return;
@@ -175,6 +181,8 @@ static void accept_one(struct wire *wire)
         close(client);
         return;
     }
+    setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     *pair = (struct pair){.fd = {client, server}};
     wire->pairs++;
 }
@@ -208,6 +216,26 @@ static bool look_at_commands(struct wire *wire)
     return !closing;
 }
 
+/* fds has two entries for each pair, as it was polled. */
+static void read_pairs(struct wire *wire, const struct pollfd *fds)
+{
+    for (uint32_t i = wire->pairs; i-- > 0;) {
+        bool whole = true;
+
+        for (uint32_t side = 0; side < 2 && whole; side++)
+            if (fds[2 * i + side].revents)
+                whole = read_side(wire, &wire->pair[i], side);
+        if (whole)
+            continue;
+        close_pair(wire, i);
+        if (wire->action == WIRE_CUT_ALL && wire_struck(wire)) {
+            while (wire->pairs > 0)
+                close_pair(wire, wire->pairs - 1);
+            return;
+        }
+    }
+}
+
 static void *run_wire(void *arg)
 {
     struct wire *wire = arg;
@@ -225,15 +253,7 @@ static void *run_wire(void *arg)
                     .fd = wire->pair[i].held[side] ? -1 : wire->pair[i].fd[side], .events = POLLIN};
         if (poll(fds, 2 + 2 * pairs, -1) < 0)
             continue;
-        for (uint32_t i = pairs; i-- > 0;) {
-            bool whole = true;
-
-            for (uint32_t side = 0; side < 2 && whole; side++)
-                if (fds[2 + 2 * i + side].revents)
-                    whole = read_side(wire, &wire->pair[i], side);
-            if (!whole)
-                close_pair(wire, i);
-        }
+        read_pairs(wire, fds + 2);
         if (fds[0].revents)
             accept_one(wire);
         if (fds[1].revents)
@@ -313,17 +333,47 @@ struct db_options wire_options(const struct wire *wire)
     return options;
 }
 
-void wire_when(struct wire *wire, enum wire_side side, char type, const char *begins,
-               enum wire_action action)
+static void arm(struct wire *wire, enum wire_side side, char type, const char *begins,
+                uint32_t skip, enum wire_action action)
 {
     pthread_mutex_lock(&wire->lock);
     wire->side = side;
     wire->type = type;
     snprintf(wire->begins, sizeof(wire->begins), "%s", begins);
+    wire->skip = skip;
     wire->action = action;
     wire->armed = true;
     wire->struck = false;
     pthread_mutex_unlock(&wire->lock);
+}
+
+void wire_when(struct wire *wire, enum wire_side side, char type, const char *begins,
+               enum wire_action action)
+{
+    arm(wire, side, type, begins, 0, action);
+}
+
+void wire_when_nth(struct wire *wire, enum wire_side side, uint32_t n, enum wire_action action)
+{
+    arm(wire, side, 0, "", n, action);
+}
+
+void wire_disarm(struct wire *wire)
+{
+    pthread_mutex_lock(&wire->lock);
+    wire->armed = false;
+    wire->struck = false;
+    pthread_mutex_unlock(&wire->lock);
+}
+
+bool wire_struck(struct wire *wire)
+{
+    bool struck;
+
+    pthread_mutex_lock(&wire->lock);
+    struck = wire->struck;
+    pthread_mutex_unlock(&wire->lock);
+    return struck;
 }
 
 void wire_wait(struct wire *wire)

@@ -15,6 +15,7 @@ enum wire_side { WIRE_CLIENT, WIRE_SERVER }; /* who sends the message */
 
 enum wire_action {
     WIRE_CUT,       /* both sides are closed; the message is lost */
+    WIRE_CUT_ALL,   /* so are all other connections, as when the process is killed */
     WIRE_HOLD,      /* the message and all behind it wait for wire_go() */
     WIRE_HOLD_HALF, /* likewise, but its first half is forwarded */
 };
@@ -33,6 +34,14 @@ struct db_options wire_options(const struct wire *wire);
  */
 void wire_when(struct wire *wire, enum wire_side side, char type, const char *begins,
                enum wire_action action);
+
+/* The n-th message from `side` from now on, counted from 0, whatever it is. */
+void wire_when_nth(struct wire *wire, enum wire_side side, uint32_t n, enum wire_action action);
+
+bool wire_struck(struct wire *wire);
+
+/* Nothing strikes any more. */
+void wire_disarm(struct wire *wire);
 
 /* Waits until the rule has struck. Asserts that it does within 10 s. */
 void wire_wait(struct wire *wire);
