@@ -269,16 +269,35 @@ static enum err open_beside(const char *path, char **ret_temporary, FILE **ret)
     return ERR_OK;
 }
 
+/* A device or a pipe is written to as it is: it cannot be replaced by a file. */
+static enum err write_through(struct db *db, const struct uuid *job,
+                              const struct results_options *options, const char *path,
+                              struct results_counts *ret)
+{
+    FILE *out = fopen(path, "we");
+    enum err rc;
+
+    if (out == NULL)
+        return fail(ERR_IO, "%s cannot be written: %s", path, strerror(errno));
+    rc = results_write(db, job, options, out, ret);
+    if (fclose(out) != 0 && rc == ERR_OK)
+        rc = fail(ERR_IO, "%s cannot be written: %s", path, strerror(errno));
+    return rc;
+}
+
 enum err results_write_file(struct db *db, const struct uuid *job,
                             const struct results_options *options, const char *path,
                             struct results_counts *ret)
 {
+    struct stat there;
     char *temporary;
     FILE *out;
     enum err rc;
 
     if (strcmp(path, "-") == 0)
         return results_write(db, job, options, stdout, ret);
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
+        return write_through(db, job, options, path, ret);
     rc = open_beside(path, &temporary, &out);
     if (rc != ERR_OK)
         return rc;

@@ -38,7 +38,7 @@ enum err results_write(struct db *db, const struct uuid *job, const struct resul
 
 /*
  * The same into a file of that name ("-": standard output), which appears when it is whole: what
- * was there before stays until then.
+ * was there before stays until then. A device or a pipe of that name is written to as it is.
  */
 enum err results_write_file(struct db *db, const struct uuid *job,
                             const struct results_options *options, const char *path,

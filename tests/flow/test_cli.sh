@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# test_cli: what people ask of jobs with mserve, and how it answers. The rows of results are written
+# here by SQL, as a worker would, so that every state can be looked at.
+. "$(dirname "$0")/lib.sh"
+fresh_database
+fresh_topics
+export MSERVE_CONFIG=$work/mserve.yaml MSERVE_KAFKA_PARTITIONS=4
+cat >"$MSERVE_CONFIG" <<'YAML'
+tiers:
+  - {name: small, backend: sim, served_names: [m]}
+YAML
+status() { "$@" >"$work/out" 2>"$work/said"; echo $?; }
+out() { cat "$work/out"; }
+said() { cat "$work/said"; }
+submit() { mserve-submit "$@" 2>/dev/null | sed -n 's/^\(batch_[0-9a-f]*\).*/\1/p'; }
+uuid_of() { sed 's/batch_\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)\(.*\)/\1-\2-\3-\4-\5/' <<<"$1"; }
+lines() {
+    local i
+    for ((i = 0; i < $1; i++)); do
+        printf '{"custom_id":"%s-%d","method":"POST","url":"/v1/completions","body":{"model":"m","prompt":"%s"}}\n' "$2" $i "$2"
+    done
+}
+# finish_lines UUID FIRST LAST STATUS: rows as a commit writes them, with their bits in the index
+finish_lines() {
+    sql "begin;
+      insert into mserve.results (job, line, custom_id, status, status_code, response, error, input_tokens, output_tokens, gpu_ns)
+        select '$1', n, 'x-' || n, '$4', case '$4' when 'completed' then 200 when 'failed' then 400 end,
+          case '$4' when 'completed' then json_build_object('choices', json_build_array(json_build_object('text', n::text))) end,
+          case '$4' when 'completed' then null else json_build_object('code', 'some_code', 'message', 'why') end, 3, 2, 1000
+        from generate_series($2, $3) n;
+      update mserve.chunks c set done_map = b.map, done_count = b.n
+        from (select chunk, (string_agg(case when r.line is null then '0' else '1' end, '' order by l.line))::bit varying as map,
+                count(r.line) as n
+              from mserve.chunks k, generate_series(k.first_line, k.first_line + k.lines - 1) l (line)
+              left join mserve.results r on r.job = '$1' and r.line = l.line
+              where k.job = '$1' group by chunk) b
+        where c.job = '$1' and c.chunk = b.chunk;
+      commit" >/dev/null
+}
+# What the scheduler does when all rows are there.
+end_job() { # end_job UUID STATE
+    sql "update mserve.jobs j set state = '$2', ${2}_at = clock_timestamp(), completed = r.completed, failed = r.failed,
+        cancelled = r.cancelled, expired = r.expired, input_tokens = 3 * r.n, output_tokens = 2 * r.n, rows_ns = 1000 * r.n
+      from (select count(*) as n, count(*) filter (where status = 'completed') as completed,
+              count(*) filter (where status = 'failed') as failed, count(*) filter (where status = 'cancelled') as cancelled,
+              count(*) filter (where status = 'expired') as expired from mserve.results where job = '$1') r
+      where j.job = '$1'"
+}
+ids_of() { python3 -c 'import json,sys; print(*(json.loads(l)["custom_id"].split("-")[1] for l in sys.stdin))'; }
+
+# ---- without a schema, without a job
+
+is "$(status mserve list)" 3 "a database without the schema"
+like "$(said)" 'mserve migrate' "says what to do"
+ok "migrate" mserve migrate
+ok "migrate again changes nothing" mserve migrate
+ok "topics" mserve topics
+is "$(status mserve list)|$(out)" "0|" "there is no job"
+is "$(status mserve get batch_00)" 8 "a job that is not there"
+is "$(status mserve get x)" 1 "what is no id"
+is "$(status mserve)" 1 "a command must be named"
+is "$(status mserve lisst)" 1 "an unknown command"
+like "$(said)" 'list' "is told what may have been meant"
+
+# ---- one job on its way
+
+lines 300 x >"$work/x.jsonl"
+job=$(submit "$work/x.jsonl")
+uuid=$(uuid_of "$job")
+mserve get "$job" >"$work/object"
+is "$(python3 -c 'import json,sys; o = json.load(sys.stdin); print(o["object"], o["id"], o["status"], o["endpoint"], o["model"], o["request_counts"])' <"$work/object")" \
+    "batch $job in_progress /v1/completions m {'total': 300, 'completed': 0, 'failed': 0}" "get prints the OpenAI object"
+is "$(mserve get "$uuid")" "$(cat "$work/object")" "a UUID names it"
+is "$(mserve get "${job:0:24}")" "$(cat "$work/object")" "so does the beginning of its id"
+is "$(status mserve results "$job")|$(out)" "0|" "no results yet"
+like "$(said)" 'has not ended' "and that is said"
+finish_lines "$uuid" 0 9 completed
+finish_lines "$uuid" 20 29 failed
+is "$(mserve results "$job" 2>/dev/null | ids_of)" "$(seq -s ' ' 0 9) $(seq -s ' ' 20 29)" "results so far, in input order"
+is "$(mserve results --status ok "$job" 2>/dev/null | ids_of)" "$(seq -s ' ' 0 9)" "those that are ok"
+is "$(mserve errors "$job" 2>/dev/null | ids_of)" "$(seq -s ' ' 20 29)" "those that failed"
+is "$(mserve results "$job" 2>/dev/null | head -1)" \
+    "$(sql "select output from mserve.batch_results where job = '$uuid' and line = 0")" "a line is that of the view"
+is "$(mserve results "$job" 2>/dev/null | python3 -c 'import json,sys; l = json.loads(sys.stdin.readline()); print(*l, l["response"]["status_code"], l["error"])')" \
+    "id custom_id response error 200 None" "and has OpenAI's members"
+finish_lines "$uuid" 10 10 completed
+sql "update mserve.results set finished_at = now() + interval '1 s' * (line + 1) where job = '$uuid'; update mserve.results set finished_at = now() where job = '$uuid' and line = 25" >/dev/null
+is "$(mserve results --order completion "$job" 2>/dev/null | ids_of)" "25 $(seq -s ' ' 0 10) $(seq -s ' ' 20 24) $(seq -s ' ' 26 29)" \
+    "in order of completion"
+ok "into a file" mserve results -o "$work/results.jsonl" "$job"
+is "$(wc -l <"$work/results.jsonl")" 21 "with a line each"
+is "$(status mserve results -o "$work/no/results.jsonl" "$job")" 10 "a file that cannot be written"
+is "$(status mserve results -o /dev/full "$job"; [ -c /dev/full ] && echo device)" "10
+device" "a full disk"
+mserve results "$job" 2>"$work/said" | head -1 >/dev/null
+is "${PIPESTATUS[0]}" 0 "a reader that goes away is no failure"
+
+# ---- following it to its end
+
+start watch mserve watch "$job"
+start follow mserve results --follow -o "$work/followed.jsonl" "$job"
+start follow_completion mserve results --follow --order completion -o "$work/completion.jsonl" "$job"
+finish_lines "$uuid" 100 299 completed
+sleep 0.7
+finish_lines "$uuid" 11 19 completed
+finish_lines "$uuid" 30 99 expired
+sleep 0.7
+is_running watch; still=$?
+end_job "$uuid" completed
+await follow 20
+is "$still $? $(ids_of <"$work/followed.jsonl")" "0 0 $(seq -s ' ' 0 299)" "--follow writes all rows in input order and ends with the job"
+await follow_completion 20
+is "$? $(ids_of <"$work/completion.jsonl" | tr ' ' '\n' | sort -n | tr '\n' ' ')" "0 $(seq -s ' ' 0 299) " "and in order of completion each once"
+isnt "$(ids_of <"$work/completion.jsonl")" "$(seq -s ' ' 0 299)" "which is another order"
+await watch 20
+is $? 6 "watch ends with the job; some requests failed"
+like "$(log_of watch)" "^$job completed: 220 completed, 10 failed, 70 expired, 900 tokens in, 600 out" "and says how it ended"
+is "$(status mserve results "$job")|$(said)" "0|" "now the results are complete"
+is "$(status mserve-submit --wait "$work/x.jsonl")" 6 "the same file again shows how it ended"
+is "$(status mserve-submit -o "$work/o.jsonl" "$work/x.jsonl"; ids_of <"$work/o.jsonl")" "6
+$(seq -s ' ' 0 299)" "and --output writes its results"
+is "$(mserve-submit -o - "$work/x.jsonl" 2>/dev/null | ids_of)" "$(seq -s ' ' 0 299)" "also to standard output"
+like "$(mserve cost "$job")" 'requests +0\.000 s' "cost"
+is "$(mserve cost --json "$job" | python3 -c 'import json,sys; print(json.load(sys.stdin)["batch_id"])')" "$job" "cost as JSON"
+
+# ---- cancel
+
+lines 50 y >"$work/y.jsonl"
+second=$(submit "$work/y.jsonl")
+is "$(mserve cancel "$second")" "$second cancelling" "a sealed job is cancelling until its rows are there"
+is "$(sql "select wish from mserve.jobs where job = '$(uuid_of "$second")'")" cancel "by a wish"
+is "$(mserve cancel "$second")" "$second cancelling" "cancelling twice is once"
+finish_lines "$(uuid_of "$second")" 0 49 cancelled
+end_job "$(uuid_of "$second")" cancelled
+is "$(status mserve watch "$second")" 4 "a cancelled job"
+is "$(mserve cancel "$job")" "$job completed" "a job that has ended stays as it is"
+is "$(mserve cancel --json "$second" | python3 -c 'import json,sys; print(json.load(sys.stdin)["status"])')" cancelled "as JSON"
+third=$(submit -k third "$work/y.jsonl")
+sql "update mserve.jobs set state = 'validating', lines = null, in_progress_at = null where idempotency_key = 'third'" >/dev/null
+is "$(mserve cancel "$third")" "$third cancelled" "a job that still uploads ends at once"
+is "$(sql "select count(*) from mserve.chunks where job = '$(uuid_of "$third")'")" 0 "and leaves nothing"
+is "$(status mserve-submit --wait -k third "$work/y.jsonl")" 4 "its submitter is told"
+fourth=$(submit -k fourth "$work/y.jsonl")
+finish_lines "$(uuid_of "$fourth")" 0 49 expired
+end_job "$(uuid_of "$fourth")" expired
+is "$(status mserve watch "$fourth")" 7 "an expired job"
+
+# ---- list
+
+is "$(mserve list | awk '{ print $1 }' | tr '\n' ' ')" "$fourth $third $second $job " "list: from new to old"
+is "$(mserve list --state cancelled | awk '{ print $1 }' | tr '\n' ' ')" "$third $second " "by state"
+is "$(mserve list --limit 2 --json | python3 -c 'import json,sys; o = json.load(sys.stdin); print(o["object"], len(o["data"]), o["first_id"], o["last_id"], o["has_more"])')" \
+    "list 2 $fourth $third True" "a page as OpenAI has it"
+is "$(mserve list --limit 2 --after "$third" --json | python3 -c 'import json,sys; o = json.load(sys.stdin); print(*(d["id"] for d in o["data"]), o["has_more"])')" \
+    "$second $job False" "and the next"
+is "$(status mserve get batch_)" 1 "an id without digits is none"
+is "$(status mserve get "${job:0:8}")" 1 "the beginning of several ids is not enough"
+like "$(said)" 'more than one job' "and says so"
+
+# ---- another tenant sees nothing of all this
+
+sql "create role ${test_name}_$$ login password 'x'; grant usage on schema mserve to ${test_name}_$$;
+     grant select on all tables in schema mserve to ${test_name}_$$; insert into mserve.tenants (tenant, role) values ('red', '${test_name}_$$')" >/dev/null
+red() { MSERVE_POSTGRES_DSN="$MSERVE_POSTGRES_DSN user=${test_name}_$$" MSERVE_POSTGRES_PASSWORD=x PGPASSFILE=/dev/null "$@"; }
+cleanup() { psql -X -q -d "$server_dsn" -c "drop role if exists ${test_name}_$$" 2>/dev/null; }
+red_dsn=$(sed "s/ passfile='[^']*'//; s/user=[a-z]*/user=${test_name}_$$/" <<<"$MSERVE_POSTGRES_DSN")
+red() { MSERVE_POSTGRES_DSN=$red_dsn MSERVE_POSTGRES_PASSWORD=x PGPASSFILE=/dev/null "$@"; }
+is "$(status red mserve list)|$(out)|$(said)" "0||" "another tenant's list is empty"
+is "$(status red mserve get "$job")" 8 "and the job is not there"
+is "$(status red mserve results "$job")" 8 "nor its results"
+
+# ---- topics
+
+is "$(status env MSERVE_KAFKA_PARTITIONS=6 mserve topics)" 0 "a topic grows"
+is "$(sql "select distinct partitions from mserve.models") $(sql "select count(*) from mserve.partitions")" "6 6" "and the tier knows it"
+is "$(submit -k six "$work/y.jsonl" >/dev/null; sql "select partitions from mserve.jobs where idempotency_key = 'six'")" 6 "new jobs use it"
+is "$(status env MSERVE_KAFKA_PARTITIONS=4 mserve topics)" 0 "it never shrinks"
+is "$(sql "select distinct partitions from mserve.models")" 6 "nor does the tier"
+is "$(status env MSERVE_SUBMIT_WINDOW_MAX=37d MSERVE_SUBMIT_WINDOW=1d mserve topics)" 0 "a topic that keeps requests longer than the longest window"
+is "$(status env MSERVE_SUBMIT_WINDOW_MAX=39d MSERVE_KAFKA_RETENTION=40d mserve topics)" 1 "one that does not is refused"
+like "$(said)" 'keeps requests for 3283200000 ms, but a window may be 39d' "and it says why"
+is "$(MSERVE_KAFKA_BROKERS=127.0.0.1:1 status mserve topics)" 3 "no broker"
+
+# ---- settings
+
+is "$(status mserve check-config)" 0 "check-config"
+printf 'kafka:\n  partitons: 3\n' >"$work/bad.yaml"
+is "$(status mserve check-config --config "$work/bad.yaml")" 1 "a misspelt setting"
+like "$(said)" 'bad.yaml.*2.*partitons' "is told with file, line and name"
+is "$(status mserve check-config --config "$work/none.yaml")" 1 "a file that is not there"
+ok "--print shows where a value comes from" grep -q partitions <(mserve check-config --print)
+
+# ---- completions
+
+for shell in bash zsh fish; do
+    mserve completion $shell >"$work/completion.$shell"
+    ok "completions for $shell name both programs" grep -q mserve-submit "$work/completion.$shell"
+done
+ok "bash takes them" bash -n "$work/completion.bash"
+is "$(status mserve completion tcsh)" 1 "another shell is refused"
+for command in get list watch cancel results errors cost migrate topics check-config completion; do
+    mserve $command --help >"$work/out" 2>&1 && grep -q "^Usage: mserve $command" "$work/out" || fail "mserve $command --help"
+done
+pass "every command has its help"
+done_testing
