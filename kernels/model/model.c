@@ -245,7 +245,7 @@ static enum err read_model(struct model *model)
         return err;
     err = gguf_text(model->gguf, "tokenizer.chat_template", &template);
     if (err == ERR_OK)
-        model->chat = chat_format_find(template);
+        model->chat = chat_format_of_template(template);
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 

@@ -7,6 +7,7 @@ enum { ROLES_MAX = 4 };
 
 struct chat_format {
     const char *name;
+    const char *sign;       /* text that stands in Jinja templates of this format */
     const char *generation; /* asks the model to speak */
     struct {
         const char *role; /* NULL ends the list */
@@ -18,6 +19,7 @@ struct chat_format {
 static const struct chat_format formats[] = {
     {
         "plain",
+        "message['role'] + ': ' + message['content'] + '\\n'",
         "assistant:",
         {
             {"system", "system: ", "\n"},
@@ -38,6 +40,16 @@ const struct chat_format *chat_format_find(struct slice name)
         if (equals(name, formats[i].name))
             return &formats[i];
     return NULL;
+}
+
+const struct chat_format *chat_format_of_template(struct slice text)
+{
+    const struct chat_format *named = chat_format_find(text);
+
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]) && named == NULL; i++)
+        if (memmem(text.data, text.len, formats[i].sign, strlen(formats[i].sign)) != NULL)
+            return &formats[i];
+    return named;
 }
 
 const char *chat_format_name(const struct chat_format *format)

@@ -18,11 +18,14 @@ struct chat_message {
 
 struct chat_format;
 
-/*
- * The format that a file's tokenizer.chat_template, or a setting, asks for by name; NULL when there
- * is none of that name. Templates in Jinja are not names: such a model needs a setting.
- */
+/* The format of that name; NULL when there is none. */
 const struct chat_format *chat_format_find(struct slice name);
+
+/*
+ * The format that a file's tokenizer.chat_template asks for, be it a name or a Jinja template with
+ * the sign by which one of the formats is known; else NULL: such a model needs a setting.
+ */
+const struct chat_format *chat_format_of_template(struct slice text);
 const char *chat_format_name(const struct chat_format *format);
 
 /*

@@ -63,10 +63,19 @@ static void test_encoding_is_the_text_with_the_begin_token(void **state)
     tokenizer_free(tokenizer);
 }
 
-/* A Jinja template is no name. */
-static void test_other_templates_are_not_known(void **state)
+/* A Jinja template is known by its sign; others, and parts of names, are not known. */
+static void test_templates_are_known_by_name_or_sign(void **state)
 {
+    const struct chat_format *plain = chat_format_find(SLICE("plain"));
+
     (void)state;
+    assert_ptr_equal(chat_format_of_template(SLICE("plain")), plain);
+    assert_ptr_equal(chat_format_of_template(SLICE(
+                         "{{ bos_token }}{% for message in messages %}{{ message['role'] + ': ' + "
+                         "message['content'] + '\\n' }}{% endfor %}{{ 'assistant:' }}")),
+                     plain);
+    assert_null(chat_format_of_template(SLICE("{% for message in messages %}[INST]")));
+    assert_null(chat_format_of_template(SLICE("")));
     assert_null(chat_format_find(SLICE("{% for message in messages %}")));
     assert_null(chat_format_find(SLICE("")));
     assert_null(chat_format_find(SLICE("plainer")));
@@ -78,7 +87,7 @@ int main(void)
         cmocka_unit_test(test_plain_is_role_colon_content),
         cmocka_unit_test(test_an_unknown_role_is_refused_by_its_place),
         cmocka_unit_test(test_encoding_is_the_text_with_the_begin_token),
-        cmocka_unit_test(test_other_templates_are_not_known),
+        cmocka_unit_test(test_templates_are_known_by_name_or_sign),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
