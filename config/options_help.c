@@ -65,7 +65,7 @@ void options_add_allowed(const struct option *row, struct buffer *buffer)
 /* Words from column `column` on, wrapped; the cursor stands at `at`. */
 static void print_wrapped(FILE *out, const char *text, size_t at, size_t column)
 {
-    bool first = true;
+    bool begins_line = true;
 
     while (*text != '\0') {
         size_t len = strcspn(text, " ");
@@ -73,17 +73,18 @@ static void print_wrapped(FILE *out, const char *text, size_t at, size_t column)
         if (at > column && at + 1 + len > LINE_CHARS) {
             fputc('\n', out);
             at = 0;
+            begins_line = true;
         }
         if (at < column) {
             fprintf(out, "%*s", (int)(column - at), "");
             at = column;
-        } else if (!first) {
+        } else if (!begins_line) {
             fputc(' ', out);
             at++;
         }
         fwrite(text, 1, len, out);
         at += len;
-        first = false;
+        begins_line = false;
         text += len;
         text += strspn(text, " ");
     }

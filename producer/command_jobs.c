@@ -115,8 +115,8 @@ static enum err run_list(struct cli *cli, const struct options_rest *rest)
 static const struct option list_rows[] = {
     {"state", 's', OPTION_CHOICE, "STATE", &typed.state, .sentence = "Only jobs in this state.",
      .choices = "validating|in_progress|finalizing|completed|failed|expired|cancelling|cancelled"},
-    {"limit", 'l', OPTION_U32, "N", &typed.limit, .sentence = "How many, from new to old.",
-     .min = 1, .max = LIST_MAX},
+    {"limit", 'l', OPTION_U32, "N", &typed.limit,
+     .sentence = "How many, from new to old; 20 without it.", .min = 1, .max = LIST_MAX},
     {"after", 'a', OPTION_TEXT, "ID", &typed.after,
      .sentence = "Those that are older than this job: the next page."},
     {"json", 'j', OPTION_FLAG, NULL, &typed.json, .sentence = "A page as OpenAI's API has it."},

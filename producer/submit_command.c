@@ -43,18 +43,15 @@ const struct options_command submit_command = {
     .name = "mserve-submit",
     .arguments = "FILE|-",
     .summary = "Validates a file of requests and puts it on the queue.",
-    .details =
-        "FILE has one request a line in the OpenAI batch format, plain or packed with zstd; - "
-        "is standard input.\n"
-        "Nothing is sent while a line is not valid. Killed at any moment and run again, the "
-        "same command\n"
-        "finishes the same job; a job that is on the queue already is shown, not repeated.\n"
-        "\n"
-        "Exit status: 0 done, 1 usage, 2 input not valid, 3 Kafka or PostgreSQL unreachable, "
-        "4 the job failed,\n"
-        "5 the key belongs to other content, 6 some requests failed, 7 expired, 8 no such "
-        "file, 9 denied,\n"
-        "10 disk or memory, 12 interrupted.",
+    .details = "FILE has one request a line in the OpenAI batch format, plain or packed with\n"
+               "zstd; - is standard input. Nothing is sent while a line is not valid. Killed at\n"
+               "any moment and run again, the same command finishes the same job; a job that is\n"
+               "on the queue already is shown, not repeated.\n"
+               "\n"
+               "Exit status: 0 done, 1 usage, 2 input not valid, 3 Kafka or PostgreSQL\n"
+               "unreachable, 4 the job failed or was cancelled, 5 the key belongs to other\n"
+               "content, 6 some requests failed, 7 expired, 8 no such file, 9 denied, 10 disk or\n"
+               "memory, 12 interrupted.",
     .row = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
     .arguments_min = 1,

@@ -255,6 +255,16 @@ static enum err bring_topic(struct admin *admin, const char *name, uint32_t want
     return rc == ERR_OK ? check_retention(admin, name) : rc;
 }
 
+/* As a person reads it: what it is called, where it lies, what it answers to. */
+static void print_tier(const struct settings_tier *tier, const char *topic, uint32_t partitions,
+                       FILE *out)
+{
+    fprintf(out, "tier %s: topic %s, %u partitions, answers to", tier->name, topic, partitions);
+    for (uint32_t i = 0; i < tier->served_names.count; i++)
+        fprintf(out, "%s %s", i > 0 ? "," : "", tier->served_names.item[i]);
+    fputc('\n', out);
+}
+
 static enum err make_tier(struct admin *admin, struct db *db, const struct settings_tier *tier,
                           FILE *out)
 {
@@ -276,8 +286,7 @@ static enum err make_tier(struct admin *admin, struct db *db, const struct setti
                   "anew? Jobs that were sent to the old one are lost",
                   topic, partitions, registered);
     if (rc == ERR_OK)
-        fprintf(out, "tier %s: topic %s, %u partitions, %u model names\n", tier->name, topic,
-                partitions, tier->served_names.count);
+        print_tier(tier, topic, partitions, out);
     return rc;
 }
 

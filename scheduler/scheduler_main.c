@@ -21,7 +21,7 @@ static const struct options_command command = {
     .name = "mserve-scheduler",
     .summary =
         "Folds progress into jobs, ends what passed its window, buries workers that are gone.",
-    .details = "Any number may run; one at a time does the work. SIGTERM and SIGINT end it.\n",
+    .details = "Any number may run; one at a time does the work. SIGTERM and SIGINT end it.",
     .row = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
 };
@@ -86,7 +86,7 @@ int main(int argc, char **argv)
     struct options_rest rest;
     enum err rc;
 
-    log_init("mserve-scheduler", LOG_INFO, LOG_LOGFMT, false);
+    log_init("mserve-scheduler", LOG_INFO, LOG_LOGFMT, true); /* until the settings say how */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);

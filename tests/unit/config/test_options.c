@@ -218,6 +218,19 @@ static void test_the_help_text_stands_in_two_columns(void **state)
     assert_string_equal(said, "mserve-submit " MSERVE_VERSION "\n");
 }
 
+/* A summary begins at the margin, and so does its second line. */
+static void test_a_long_summary_keeps_to_the_margin(void **state)
+{
+    const struct options_command wordy = {
+        .name = "p",
+        .summary = "It takes a sentence that is longer than a line of eighty "
+                   "characters to say what this program does."};
+
+    (void)state;
+    CATCH(STDOUT_FILENO, options_print_help("p", &wordy, stdout));
+    assert_non_null(strstr(said, "to say what\nthis program does.\n"));
+}
+
 static void test_sub_commands_are_found_or_suggested(void **state)
 {
     const struct options_command *found;
@@ -325,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_dashes_can_be_arguments),
         cmocka_unit_test(test_bad_lines_are_refused_in_a_sentence),
         cmocka_unit_test(test_the_help_text_stands_in_two_columns),
+        cmocka_unit_test(test_a_long_summary_keeps_to_the_margin),
         cmocka_unit_test(test_sub_commands_are_found_or_suggested),
         cmocka_unit_test(test_bash_completes_options_choices_and_commands),
         cmocka_unit_test(test_other_shells_get_scripts_too),
