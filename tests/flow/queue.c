@@ -27,6 +27,15 @@ void queue_set_up(struct db *db)
     assert_int_equal(tier_register(db, "t", "t", QUEUE_PARTITIONS, &name, 1, &partitions), ERR_OK);
 }
 
+/* Autovacuum gives way to a TRUNCATE, but only after a second of waiting. */
+void queue_clear(struct db *db)
+{
+    pg_do(db, "begin; set local lock_timeout = 10000; "
+              "truncate mserve.results, mserve.attempts, mserve.worker_ledger, mserve.job_deltas, "
+              "mserve.jobs cascade; update mserve.partitions set owner = null; "
+              "delete from mserve.workers; commit");
+}
+
 /* "r<line>" of each line, ended by a zero byte, compressed; the caller frees it. */
 static struct slice custom_ids(uint32_t first, uint32_t count)
 {

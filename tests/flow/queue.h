@@ -16,6 +16,9 @@ enum { QUEUE_PARTITIONS = 4, QUEUE_CHUNK_LINES = 16, QUEUE_LINES_MAX = 4096 };
 /* Migrates the fresh database and registers the tier. */
 void queue_set_up(struct db *db);
 
+/* No jobs, no workers, no rows; the partitions are free. */
+void queue_clear(struct db *db);
+
 /* A job with that many lines: uploaded, and sealed unless it is to be left open. */
 struct job queue_job(struct db *db, const char *key, uint32_t lines, bool sealed);
 

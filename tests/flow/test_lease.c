@@ -19,9 +19,7 @@ static struct db *db;
 static int set_up(void **state)
 {
     (void)state;
-    pg_do(db, "truncate mserve.results, mserve.attempts, mserve.worker_ledger, mserve.job_deltas, "
-              "mserve.jobs cascade; update mserve.partitions set owner = null; "
-              "delete from mserve.workers");
+    queue_clear(db);
     return 0;
 }
 

@@ -63,9 +63,7 @@ static int set_up(void **state)
     struct commit_result result;
 
     (void)state;
-    pg_do(db, "truncate mserve.results, mserve.attempts, mserve.worker_ledger, mserve.job_deltas, "
-              "mserve.jobs cascade; update mserve.partitions set owner = null; "
-              "delete from mserve.workers");
+    queue_clear(db);
     job = queue_job(db, "views", 32, true);
     worker = queue_worker("w", 30000, 4);
     b = queue_batch(&worker, &job, 0, 32, ROW_COMPLETED);
