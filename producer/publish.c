@@ -339,7 +339,7 @@ static enum err renew(struct publisher *publisher)
     rd_kafka_fatal_error(publisher->client, why, sizeof(why));
     if (++publisher->renewals > RENEWALS_MAX)
         return fail(ERR_BROKER, "the Kafka producer failed again and again: %s", why);
-    log_warn("publish.renewed", "why=\"%s\"", why);
+    log_info("publish.renewed", "why=\"%s\"", why);
     disconnect(publisher);
     return make_client(publisher);
 }
