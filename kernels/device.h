@@ -65,6 +65,8 @@ struct step {
     uint32_t sequences; /* S */
     uint32_t rows;      /* R */
     uint32_t wanted;    /* W */
+    uint32_t decodes; /* the first sequences: one row each (so row i is sequence i's), of the token
+                         * sampled last, with tokens before it, and it is wanted (so want i is it) */
 
     /* [S] */
     uint32_t *seq_slot; /* names its row in struct slots, its last token and its pool */

@@ -169,8 +169,6 @@ static uint32_t take_entry(struct engine *engine, const struct flight *flight,
     return tokens;
 }
 
-enum { AHEAD = 8 };
-
 /* The decodes: nearly all of them only have a token appended. */
 static uint32_t take_decodes(struct engine *engine, const struct flight *flight,
                              const struct step_result *result)
@@ -188,8 +186,8 @@ static uint32_t take_decodes(struct engine *engine, const struct flight *flight,
         struct sequence *sequence = sequences[i];
         const uint32_t id = token[i];
 
-        if (i + AHEAD < len) /* a thousand lists of ids do not fit the first cache */
-            __builtin_prefetch(sequences[i + AHEAD]->token + sequences[i + AHEAD]->len, 1);
+        /* a thousand lists of ids do not fit the first cache */
+        __builtin_prefetch(sequences[i + FLIGHT_PAD]->token + sequences[i + FLIGHT_PAD]->len, 1);
         if (sequence->flags | ends[id] | special) {
             tokens += take_entry(engine, flight, result, i, i);
             others++;

@@ -25,7 +25,8 @@
 /* What the core remembers of a step in flight, beside the device's arrays. */
 struct flight {
     struct step *step;
-    struct sequence **sequence; /* [S] &engine->dropped: it ended in the step before */
+    struct sequence **sequence; /* [S] &engine->dropped: it ended in the step before. Beyond S some
+                                 * sequence or other: a few may be prefetched */
     uint8_t *wanted;            /* [S] 1: its last row is sampled or pooled */
     uint32_t decodes; /* the first entries: one row each, of the id sampled last, and wanted */
     uint32_t prefix;  /* entries of the device's arrays that say so already */
@@ -40,7 +41,7 @@ struct pieces {
     uint8_t *ends; /* 1: an end token */
 };
 
-enum { PIECE_PAD = 8 };
+enum { PIECE_PAD = 8, FLIGHT_PAD = 8 };
 
 struct engine {
     const struct device_ops *ops;

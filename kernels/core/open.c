@@ -221,7 +221,9 @@ static void allocate(struct engine *engine, const struct engine_options *options
     for (uint32_t i = 0; i < sequences; i++)
         engine->free_slots[engine->free_slots_len++] = sequences - 1 - i;
     for (int i = 0; i < DEVICE_STEPS; i++) {
-        engine->flights[i].sequence = xcalloc(sequences, sizeof(struct sequence *));
+        engine->flights[i].sequence = xcalloc(sequences + FLIGHT_PAD, sizeof(struct sequence *));
+        for (uint32_t j = 0; j < sequences + FLIGHT_PAD; j++)
+            engine->flights[i].sequence[j] = &engine->dropped;
         engine->flights[i].wanted = xcalloc(sequences, 1);
     }
     engine->reserve_blocks = 1;

@@ -155,6 +155,7 @@ static uint32_t plan_decodes(struct engine *engine, struct flight *flight, uint3
     engine->run_len = kept;
     flight->decodes = index;
     flight->kv = kv;
+    flight->step->decodes = index;
     flight->step->sequences = flight->step->rows = flight->step->wanted = index;
     return prefills;
 }

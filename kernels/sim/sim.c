@@ -250,45 +250,36 @@ static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t se
 }
 
 /*
- * From sequence `from` on, as long as they are single rows with tokens before them, at most STRIDE:
- * nearly all are. First where their KV lies, then what stands there, so that the memory is on its
- * way when it is wanted. Returns their number, and adds the KV tokens they touch.
+ * The next `len` decodes from `from` on, at most STRIDE. First where their KV lies, then what stands
+ * there, so that the memory is on its way when it is wanted. Returns the KV tokens they touch.
  */
-static uint32_t run_rows(struct sim *sim, const struct sim_step *step, uint32_t from,
-                         uint64_t *touched)
+static uint64_t run_decodes(struct sim *sim, const struct sim_step *step, uint32_t from,
+                            uint32_t len)
 {
-    const struct step *plan = &step->step;
-    const uint32_t *slot = plan->seq_slot, *ctx = plan->seq_ctx, *row = plan->seq_row;
-    const uint32_t *rows = plan->seq_rows, *blocks = sim->slots.blocks, *last = sim->last;
-    const uint32_t end = plan->sequences - from < STRIDE ? plan->sequences : from + STRIDE;
+    const uint32_t *slot = step->step.seq_slot + from, *ctx = step->step.seq_ctx + from;
+    const uint32_t *blocks = sim->slots.blocks, *last = sim->last;
     const size_t blocks_stride = sim->slots.blocks_stride;
-    const uint8_t *pool = sim->slots.pool;
-    uint64_t **at = sim->at, *kv = sim->kv, sum = 0;
-    uint32_t i = from;
+    uint64_t **at = sim->at, *kv = sim->kv, *row_hash = step->row_hash + from, touched = len;
 
-    for (; i < end && rows[i] == 1 && ctx[i] > 0 && !pool[slot[i]]; i++) {
+    for (uint32_t i = 0; i < len; i++) {
         const uint32_t block = blocks[slot[i] * blocks_stride + ctx[i] / BLOCK];
 
-        *at = &kv[(size_t)block * BLOCK + ctx[i] % BLOCK];
-        __builtin_prefetch(*at++, 1);
-        sum += ctx[i] + 1;
+        at[i] = &kv[(size_t)block * BLOCK + ctx[i] % BLOCK];
+        __builtin_prefetch(at[i], 1);
+        touched += ctx[i];
     }
-    *touched += sum;
-    at = sim->at;
-    for (uint32_t stop = i, seq = from; seq < stop; seq++) {
-        const uint32_t position = ctx[seq];
-        const int32_t id = plan->token[row[seq]];
+    for (uint32_t i = 0; i < len; i++) {
+        const uint32_t position = ctx[i];
         uint64_t hash;
 
         if (position % BLOCK > 0)
-            hash = (*at)[-1];
+            hash = at[i][-1];
         else /* the one before stands at the end of another block */
-            hash = kv[(size_t)blocks[slot[seq] * blocks_stride + position / BLOCK - 1] * BLOCK +
+            hash = kv[(size_t)blocks[slot[i] * blocks_stride + position / BLOCK - 1] * BLOCK +
                       BLOCK - 1];
-        hash = chain(hash, id >= 0 ? (uint32_t)id : last[slot[seq]], position);
-        **at++ = step->row_hash[row[seq]] = hash;
+        *at[i] = row_hash[i] = chain(hash, last[slot[i]], position);
     }
-    return i - from;
+    return touched;
 }
 
 static void sim_forward(struct device *device, unsigned slot)
@@ -298,13 +289,11 @@ static void sim_forward(struct device *device, unsigned slot)
     const struct step *plan = &step->step;
     uint64_t kv = 0;
 
-    for (uint32_t seq = 0; seq < plan->sequences;) {
-        const uint32_t len = run_rows(sim, step, seq, &kv);
-
-        if (len == 0)
-            kv += run_sequence(sim, step, seq);
-        seq += len > 0 ? len : 1;
-    }
+    for (uint32_t seq = 0; seq < plan->decodes; seq += STRIDE)
+        kv += run_decodes(sim, step, seq,
+                          plan->decodes - seq < STRIDE ? plan->decodes - seq : STRIDE);
+    for (uint32_t seq = plan->decodes; seq < plan->sequences; seq++)
+        kv += run_sequence(sim, step, seq);
     step->part_ns[PART_FIXED] = sim->options.fixed_ns;
     step->part_ns[PART_LINEAR] = plan->rows * sim->options.row_ns;
     step->part_ns[PART_ATTENTION] = kv * sim->options.kv_ns / 1024;
@@ -340,21 +329,24 @@ static void sim_sample(struct device *device, unsigned slot)
     struct sim *sim = sim_of(device);
     struct sim_step *step = &sim->steps[slot];
     const struct step *plan = &step->step;
-    const uint32_t *want_row = plan->want_row, *want_seq = plan->want_seq;
-    const uint32_t *seq_slot = plan->seq_slot;
     const uint64_t end_below = ((uint64_t)sim->options.eos_per_million << 32) / 1000000;
     const uint64_t *row_hash = step->row_hash, *key = sim->key;
+    const uint32_t *seq_slot = plan->seq_slot, decodes = plan->decodes;
     uint32_t *token = step->token, *last = sim->last;
-    const uint8_t *pool = sim->slots.pool;
 
-    for (uint32_t want = 0, wanted = plan->wanted; want < wanted; want++) {
-        const uint32_t at = seq_slot[want_seq[want]];
+    for (uint32_t i = 0; i < decodes; i++) {
+        const uint32_t at = seq_slot[i];
 
-        if (pool[at]) {
+        token[i] = last[at] = draw(row_hash[i], key[at], end_below);
+    }
+    for (uint32_t want = decodes; want < plan->wanted; want++) {
+        const uint32_t at = seq_slot[plan->want_seq[want]];
+
+        if (sim->slots.pool[at]) {
             token[want] = 0;
             embed(sim, at, step->embedding + (size_t)want * SIM_EMBEDDING_LEN);
         } else {
-            token[want] = last[at] = draw(row_hash[want_row[want]], key[at], end_below);
+            token[want] = last[at] = draw(row_hash[plan->want_row[want]], key[at], end_below);
         }
     }
     step->part_ns[PART_HEAD] = plan->wanted * sim->options.head_ns;
