@@ -158,7 +158,7 @@ struct engine_cost {
     uint64_t recompute_ns; /* reading again what an earlier attempt had read: not part of ns */
     uint32_t prompt_tokens;
     uint32_t cached_tokens; /* of these, found in the KV cache */
-    uint32_t output_tokens;
+    uint32_t output_tokens; /* as many as the event has, so without the end token */
 };
 
 struct engine_event {
@@ -174,7 +174,11 @@ struct engine_event {
 /* Next finished request; false when there is none. Memory lasts until the next engine_step(). */
 bool engine_poll(struct engine *engine, struct engine_event *ret);
 
-/* Ends a request early: its event comes as ENGINE_CANCELLED with its cost. Unknown tags are ignored. */
+/*
+ * Ends a request early: its event comes as ENGINE_CANCELLED with its cost and what it has generated.
+ * Rows of it that are in flight are still its own: then the event comes when they are in, unless
+ * they end it otherwise. Unknown tags are ignored.
+ */
 void engine_cancel(struct engine *engine, uint64_t tag);
 
 /* One live sequence as a checkpoint wants it. */
@@ -183,7 +187,7 @@ struct engine_checkpoint {
     const uint32_t *tokens; /* valid until the next engine_step() */
     uint32_t tokens_len;
     uint64_t cost_ns; /* since this engine took it */
-    bool moved;       /* since the last walk */
+    bool moved;       /* it has more tokens than at the last walk, or than it was resumed with */
 };
 
 /* Walks the live sequences: start with *cursor = 0; false at the end. Flush first. */

@@ -174,7 +174,7 @@ static uint32_t take_decodes(struct engine *engine, const struct flight *flight,
                              const struct step_result *result)
 {
     const uint32_t landed = ~(1u << (flight - engine->flights)), len = flight->decodes;
-    const uint32_t special = memchr(result->bad, 1, len) == NULL ? 0 : UINT32_MAX;
+    const bool clean = memchr(result->bad, 1, len) == NULL; /* if not, an id may be no id */
     struct sequence *const *sequences = flight->sequence;
     const uint64_t *share_ns = engine->share_ns;
     const uint8_t *ends = engine->pieces.ends;
@@ -188,7 +188,7 @@ static uint32_t take_decodes(struct engine *engine, const struct flight *flight,
 
         /* a thousand lists of ids do not fit the first cache */
         __builtin_prefetch(sequences[i + FLIGHT_PAD]->token + sequences[i + FLIGHT_PAD]->len, 1);
-        if (sequence->flags | ends[id] | special) {
+        if (!clean || sequence->flags | ends[id]) {
             tokens += take_entry(engine, flight, result, i, i);
             others++;
             continue;

@@ -27,6 +27,7 @@ static struct {
     struct device device;
     struct device *inner;
     uint8_t bad[64];
+    uint32_t token[64];
 } rough;
 
 static enum err rough_plan(const struct model *model, const struct device_limits *limits,
@@ -86,10 +87,13 @@ static enum err rough_done(struct device *device, unsigned slot, int timeout_ms,
         return ERR_DEVICE;
     ret->end_ns = rough.begin_ns[slot] + ret->end_ns - ret->begin_ns;
     ret->begin_ns = rough.begin_ns[slot];
-    for (uint32_t want = 0; want < step->wanted; want++)
+    for (uint32_t want = 0; want < step->wanted; want++) {
         rough.bad[want] = rough.bad_step > 0 && rough.steps >= rough.bad_step &&
                           step->seq_slot[step->want_seq[want]] == rough.bad_slot;
+        rough.token[want] = rough.bad[want] ? UINT32_MAX : ret->token[want];
+    }
     ret->bad = rough.bad;
+    ret->token = rough.token;
     return rc;
 }
 
