@@ -4,6 +4,7 @@
 #include "config/log.h"
 #include "config/sha256.h"
 #include "config/utf8.h"
+#include "kernels/model/tensor.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REQUIRED = UINT32_MAX };
+enum { REQUIRED = UINT32_MAX, ROPE_DIM_MAX = 1024 };
 
 #define refuse(model, format, ...)                                                                 \
     fail(ERR_MODEL, "model %s: " format, gguf_name((model)->gguf), __VA_ARGS__)
@@ -32,7 +33,7 @@ static const struct number {
     {"llama.attention.head_count", offsetof(struct model_hyper, heads), 1, 1024, REQUIRED},
     {"llama.attention.head_count_kv", offsetof(struct model_hyper, kv_heads), 1, 1024, 0},
     {"llama.attention.key_length", offsetof(struct model_hyper, head_dim), 2, 1024, 0},
-    {"llama.rope.dimension_count", offsetof(struct model_hyper, rope_dim), 2, 1024, 0},
+    {"llama.rope.dimension_count", offsetof(struct model_hyper, rope_dim), 2, ROPE_DIM_MAX, 0},
 };
 
 static enum err read_numbers(const struct model *model, struct model_hyper *hyper)
@@ -205,6 +206,22 @@ static enum err refuse_unused(const struct model *model, const bool *used)
     return ERR_OK;
 }
 
+/* Divisors near 0 would turn angles past what maths_sincos() reduces. */
+static enum err check_rope_freqs(const struct model *model)
+{
+    float divisor[ROPE_DIM_MAX / 2];
+    uint32_t len = model->hyper.rope_dim / 2;
+
+    if (model->rope_freqs == NULL)
+        return ERR_OK;
+    tensor_format(model->rope_freqs->type)->to_f32(model->rope_freqs->data, len, divisor);
+    for (uint32_t i = 0; i < len; i++)
+        if (!(divisor[i] >= 0.25f && divisor[i] <= 1e9f))
+            return refuse(model, "rope_freqs.weight[%u] is %g, not 0.25 to 1e9", i,
+                          (double)divisor[i]);
+    return ERR_OK;
+}
+
 static enum err find_tensors(struct model *model, bool *used)
 {
     const struct model_hyper *h = &model->hyper;
@@ -218,6 +235,8 @@ static enum err find_tensors(struct model *model, bool *used)
         err = find_tensor(model, "output.weight", h->vocab, h->embed, used, &model->output);
     if (err == ERR_OK && gguf_find(model->gguf, "rope_freqs.weight") != NULL)
         err = find_tensor(model, "rope_freqs.weight", 0, h->rope_dim / 2, used, &model->rope_freqs);
+    if (err == ERR_OK)
+        err = check_rope_freqs(model);
     model->layer = xcalloc(h->layers, sizeof(*model->layer));
     for (uint32_t i = 0; i < h->layers && err == ERR_OK; i++)
         err = find_layer(model, i, used, &model->layer[i]);

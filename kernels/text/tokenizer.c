@@ -198,14 +198,12 @@ static enum err add_token(const struct gguf *gguf, struct tokenizer *tokenizer, 
 
     switch (tokenizer->type[id]) {
     case TYPE_NORMAL:
+    case TYPE_UNUSED:
         tokenizer->piece[id] = with_blanks(&tokenizer->bytes, text);
         spm_add(&tokenizer->spm, id);
         break;
     case TYPE_USER_DEFINED:
         tokenizer->piece[id] = text;
-        spm_add(&tokenizer->spm, id);
-        break;
-    case TYPE_UNUSED:
         spm_add(&tokenizer->spm, id);
         break;
     case TYPE_BYTE:

@@ -6,6 +6,7 @@
 #include "shared.h"
 #include "tiny_gguf.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -164,6 +165,21 @@ static void test_missing_and_foreign_parts_are_refused_by_name(void **state)
     }
 }
 
+/* The numbers of rope_freqs.weight divide angles: zero, tiny and NaN are refused. */
+static void test_rope_divisors_are_bounded(void **state)
+{
+    static const float bad[] = {0.0f, 0.1f, -1.0f, NAN, INFINITY};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct buffer file = tiny_llama(&(struct tiny_options){.rope_freqs = true});
+
+        /* The last tensor of the file: 1, 1.75, 2.5, 3.25. */
+        memcpy(file.data + file.len - 4, &bad[i], 4);
+        expect_refusal(&file, "rope_freqs.weight[3] is ");
+    }
+}
+
 /* A file that would be computed differently elsewhere is not computed here. */
 static void test_variants_that_are_not_implemented_are_refused(void **state)
 {
@@ -278,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_defaults_follow_from_what_is_said),
         cmocka_unit_test(test_keys_out_of_range_are_refused_by_name),
         cmocka_unit_test(test_missing_and_foreign_parts_are_refused_by_name),
+        cmocka_unit_test(test_rope_divisors_are_bounded),
         cmocka_unit_test(test_variants_that_are_not_implemented_are_refused),
         cmocka_unit_test(test_flipped_bytes_are_refused_or_harmless),
         cmocka_unit_test(test_another_digest_than_wanted_is_refused),
