@@ -131,7 +131,8 @@ static void test_halves_in_the_cache_stay_close(void **state)
     drive_run(&drive, &sequence, 1, 3);
     naive_forward(model, ids, 300, want, NULL);
     nmse = naive_nmse(want + 299 * VOCAB, logits.value, VOCAB);
-    assert_true(nmse > 1e-12 && nmse < 1e-5);
+    print_message("NMSE %.1e\n", nmse);
+    assert_true(nmse > 1e-12 && nmse < 1e-6);
     assert_string_equal(drive.device->ops->numerics(drive.device), "ref/scalar/f32/kv-f16/1");
     drive_close(&drive);
     model_close(model);
