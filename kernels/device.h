@@ -66,7 +66,7 @@ struct step {
     uint32_t rows;      /* R */
     uint32_t wanted;    /* W */
     uint32_t decodes; /* the first sequences: one row each (so row i is sequence i's), of the token
-                         * sampled last, with tokens before it, and it is wanted (so want i is it) */
+                         * sampled last, with tokens before it, and wanted (so want i is it) */
 
     /* [S] */
     uint32_t *seq_slot; /* names its row in struct slots, its last token and its pool */
@@ -115,7 +115,7 @@ struct device_ops {
     struct step *(*begin)(struct device *device, unsigned slot);
     void (*forward)(struct device *device, unsigned slot);
     void (*sample)(struct device *device, unsigned slot);
-    /* ERR_AGAIN after timeout_ms (0: look only; -1: wait). Result lasts until begin() of the slot. */
+    /* ERR_AGAIN after timeout_ms (0: look only; -1: wait). Lasts until begin() of the slot. */
     enum err (*done)(struct device *device, unsigned slot, int timeout_ms, struct step_result *ret);
 
     /* NULL: what the clock said before the device was opened. */

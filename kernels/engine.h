@@ -10,19 +10,19 @@
  *     for (;;) {
  *         while (work is at hand && engine_submit(engine, &request) == ERR_OK) …
  *         engine_step(engine, &info);           enqueues step n + 1, then collects step n
- *         while (engine_poll(engine, &event)) … results; the event's memory lasts until the next step
+ *         while (engine_poll(engine, &event)) … results; their memory lasts until the next step
  *         engine_books(engine, &books);         after the poll loop: the cut that a commit takes
  *     }
  *
  * THE BOOKS Every nanosecond of the device clock since engine_open() began is moved, where it is
  * measured, into one account, in integers:
  *     held = delivered + live + shared + recompute + overhead + idle
- * `delivered` is the sum of event.cost.ns of all polled events, `live` what unfinished (and finished
- * but not yet polled) sequences have cost so far. A sequence restored from a checkpoint starts at
- * zero: what it cost before is on the checkpoint's row.
+ * `delivered` is the sum of event.cost.ns of all polled events, `live` what unfinished (and
+ * finished but not yet polled) sequences have cost so far. A sequence restored from a checkpoint
+ * starts at zero: what it cost before is on the checkpoint's row.
  *
- * INVARIANCE With the same numerics id, a request's tokens depend on its prompt, parameters and seed
- * alone: not on who shares the step, on chunking, on threads, on being cancelled and resumed.
+ * INVARIANCE With the same numerics id, a request's tokens depend on its prompt, parameters and
+ * seed alone: not on who shares the step, on chunking, on threads, on being cancelled and resumed.
  */
 #ifndef MSERVE_KERNELS_ENGINE_H
 #define MSERVE_KERNELS_ENGINE_H
@@ -175,9 +175,9 @@ struct engine_event {
 bool engine_poll(struct engine *engine, struct engine_event *ret);
 
 /*
- * Ends a request early: its event comes as ENGINE_CANCELLED with its cost and what it has generated.
- * Rows of it that are in flight are still its own: then the event comes when they are in, unless
- * they end it otherwise. Unknown tags are ignored.
+ * Ends a request early: its event comes as ENGINE_CANCELLED with its cost and what it has
+ * generated. Rows of it that are in flight are still its own: then the event comes when they are
+ * in, unless they end it otherwise. Unknown tags are ignored.
  */
 void engine_cancel(struct engine *engine, uint64_t tag);
 

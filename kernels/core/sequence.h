@@ -2,10 +2,10 @@
  * sequence.h: one request inside the engine, from submit to the end of its event, and the pool that
  * its memory comes from and goes back to.
  *
- * ONE COUNTER `computed` counts the positions whose rows were planned. Below `admitted`, the ids known
- * when it got its slot, there is something to read, in chunks: a prompt, or after an eviction or a
- * checkpoint all there was. From there on one row a step, whose id the device alone may know, up to
- * `limit`. Rows below `paid` were read before: their time is `recompute`.
+ * ONE COUNTER `computed` counts the positions whose rows were planned. Below `admitted`, the ids
+ * known when it got its slot, there is something to read, in chunks: a prompt, or after an eviction
+ * or a checkpoint all there was. From there on one row a step, whose id the device alone may know,
+ * up to `limit`. Rows below `paid` were read before: their time is `recompute`.
  */
 #ifndef MSERVE_KERNELS_CORE_SEQUENCE_H
 #define MSERVE_KERNELS_CORE_SEQUENCE_H

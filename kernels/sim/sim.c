@@ -250,8 +250,9 @@ static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t se
 }
 
 /*
- * The next `len` decodes from `from` on, at most STRIDE. First where their KV lies, then what stands
- * there, so that the memory is on its way when it is wanted. Returns the KV tokens they touch.
+ * The next `len` decodes from `from` on, at most STRIDE. First where their KV lies, then what
+ * stands there, so that the memory is on its way when it is wanted. Returns the KV tokens they
+ * touch.
  */
 static uint64_t run_decodes(struct sim *sim, const struct sim_step *step, uint32_t from,
                             uint32_t len)

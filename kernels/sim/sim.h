@@ -6,13 +6,13 @@
  * CLOCK It starts at 0, opening takes load_ns, and a step takes
  *     fixed_ns + rows * row_ns + kv * kv_ns / 1024 + wanted * head_ns
  * where kv is the number of KV tokens that its attention touches: a row at position p touches
- * p + 1. A step begins where the one before ended. With pace > 0 a step is done when that many times
- * its length has passed on the wall, counted from when the device was free for it.
+ * p + 1. A step begins where the one before ended. With pace > 0 a step is done when that many
+ * times its length has passed on the wall, counted from when the device was free for it.
  *
  * TOKENS Each position's KV slot holds hash(position - 1's hash, token, position). What is sampled
- * after a position follows from its hash and, unless greedy, from seed, choice and position: a wrong
- * block table, a wrong position or a row out of order changes the output. Sampled bytes are letters
- * and blanks, or </s> with a chance of eos_per_million.
+ * after a position follows from its hash and, unless greedy, from seed and choice: a wrong
+ * block table, a wrong position or a row out of order changes the output. Sampled bytes are
+ * letters and blanks, or </s> with a chance of eos_per_million.
  */
 #ifndef MSERVE_KERNELS_SIM_H
 #define MSERVE_KERNELS_SIM_H

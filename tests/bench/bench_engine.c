@@ -1,8 +1,8 @@
 /*
  * bench_engine.c: what the engine's core and the simulated device cost per generated token and per
  * request, in CPU time of their one thread. The chain's requests: about 300 ids in and 500 out, up
- * to 1,024 at a time. A second run generates one token each: what a request costs however long it is. With
- * stops, each request has one stop string that never comes.
+ * to 1,024 at a time. A second run generates one token each: what a request costs however long it
+ * is. With stops, each request has one stop string that never comes.
  *
  * Prints one line a run, as key=value, with the CPU's name.
  */

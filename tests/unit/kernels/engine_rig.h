@@ -39,9 +39,9 @@ struct engine_options rig_options(void);
 struct engine *rig_open(const struct engine_options *options);
 
 /*
- * Request `number`, tag `number`: prompts of 1 to 100 ids, 1 to 150 tokens to generate, some greedy,
- * some with stop strings, some that pass over end tokens, some embeddings. `prompt` has room for
- * RIG_PROMPT_MAX.
+ * Request `number`, tag `number`: prompts of 1 to 100 ids, 1 to 150 tokens to generate, some
+ * greedy, some with stop strings, some that pass over end tokens, some embeddings. `prompt` has
+ * room for RIG_PROMPT_MAX.
  */
 struct engine_request rig_request(uint32_t number, uint32_t *prompt);
 void rig_submit(struct engine *engine, uint32_t number);

@@ -117,7 +117,7 @@ static void test_an_end_token_ends_unless_ignored(void **state)
     }
 }
 
-/* A stop string three bytes long, taken from what comes anyway: the text ends before it, or after. */
+/* A stop string of three bytes, taken from what comes anyway: the text ends before it, or after. */
 static void test_a_stop_string_cuts_the_text(void **state)
 {
     struct engine_request request = plain(1);
@@ -399,7 +399,7 @@ static void test_memory_is_used_again(void **state)
     engine_close(engine);
 }
 
-/* What an engine says of itself: the same options, the same ids; another end rate is another model. */
+/* What an engine says of itself: same options, same ids; another end rate is another model. */
 static void test_the_numerics_id_names_what_decides_tokens(void **state)
 {
     struct engine_options options = rig_options();

@@ -199,7 +199,7 @@ static void test_an_eviction_costs_what_it_reads_again(void **state)
     engine_close(engine);
 }
 
-/* A batch of 2 x 8 on figures of an 8B model on a large GPU: ten times the tokens, how much more? */
+/* 2 x 8 requests on figures of an 8B model on a large GPU: ten times the tokens, how much more? */
 static void compare_sizes(uint32_t prompt_len, uint32_t tokens_max)
 {
     static uint32_t prompt[1000];

@@ -1,6 +1,6 @@
 /*
- * test_engine_device.c: the engine on a device that is not ideal: the simulated one behind a wrapper
- * that lets time pass between steps, spoils logits and fails.
+ * test_engine_device.c: the engine on a device that is not ideal: the simulated one behind a
+ * wrapper that lets time pass between steps, spoils logits and fails.
  */
 #include <setjmp.h>
 #include <stdarg.h>

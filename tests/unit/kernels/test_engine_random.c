@@ -1,7 +1,7 @@
 /*
- * test_engine_random.c: thousands of random schedules. Submit, resume, cancel, step, flush, walk and
- * poll in any order on engines of any shape; between any two calls the books add up and nothing is
- * lost, and each answer is the one that the request gives alone, or the beginning of it.
+ * test_engine_random.c: thousands of random schedules. Submit, resume, cancel, step, flush, walk
+ * and poll in any order on engines of any shape; between any two calls the books add up and nothing
+ * is lost, and each answer is the one that the request gives alone, or the beginning of it.
  */
 #include <setjmp.h>
 #include <stdarg.h>

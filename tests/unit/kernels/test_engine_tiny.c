@@ -1,6 +1,6 @@
 /*
- * test_engine_tiny.c: the engine on the reference backend and a small random model: each request has
- * the same answer whatever happens around it, and the wall time that passes is all booked.
+ * test_engine_tiny.c: the engine on the reference backend and a small random model: each request
+ * has the same answer whatever happens around it, and the wall time that passes is all booked.
  */
 #include <setjmp.h>
 #include <stdarg.h>
