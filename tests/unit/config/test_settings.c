@@ -395,6 +395,23 @@ static void test_the_file_that_ships_is_valid(void **state)
     settings_free(settings);
 }
 
+/* The caller's own settings are not what is tested. */
+static void forget_the_environment(void)
+{
+    for (char **entry = environ; *entry != NULL;) {
+        char name[128];
+        size_t len = strcspn(*entry, "=");
+
+        if (strncmp(*entry, "MSERVE_", 7) != 0 || len >= sizeof(name)) {
+            entry++;
+            continue;
+        }
+        memcpy(name, *entry, len);
+        name[len] = '\0';
+        unsetenv(name); /* moves the rest down */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,5 +429,6 @@ int main(void)
         cmocka_unit_test(test_the_file_that_ships_is_valid),
     };
 
+    forget_the_environment();
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
