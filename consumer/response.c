@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/json.h"
+#include "sql/work.h"
 
 #define ADD(out, literal) buffer_add((out), literal, sizeof(literal) - 1)
 
@@ -214,11 +215,10 @@ bool response_write_error(struct buffer *out, const struct task *task)
 {
     switch (task->status) {
     case TASK_CANCELLED:
-        write_line_error(out, "batch_cancelled", "This request was cancelled before it was done.");
+        buffer_add_text(out, WORK_ERROR_CANCELLED);
         return false;
     case TASK_EXPIRED:
-        write_line_error(out, "batch_expired",
-                         "The completion window ended before this request was done.");
+        buffer_add_text(out, WORK_ERROR_EXPIRED);
         return false;
     case TASK_FAILED:
         if (task->error.status_code == 0) {
