@@ -64,7 +64,7 @@ struct work_query {
     const struct work_in_hand *in_hand;
     size_t in_hand_count;
     uint32_t chunks_per_job;  /* in each partition; 0: 4 */
-    uint32_t jobs_per_tenant; /* by priority, then age; 0: 64 */
+    uint32_t jobs_per_tenant; /* of the highest priority, the oldest and the newest; 0: 64 */
     bool wished_only;         /* only chunks that want cancelled or expired rows */
 };
 

@@ -207,6 +207,31 @@ static void test_a_small_job_is_seen_behind_a_long_one(void **state)
     arena_release(&arena);
 }
 
+/* Of many jobs the oldest and the newest are seen: neither kind hides the other. */
+static void test_many_jobs_hide_neither_the_first_nor_the_last(void **state)
+{
+    static const int32_t all[] = {0, 1, 2, 3};
+    struct work_query query = {.topic = "t", .parts = all, .parts_count = 4, .jobs_per_tenant = 4};
+    struct job jobs[12];
+    struct arena arena = {0};
+    struct work_chunk *chunks;
+    size_t count;
+
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        char key[16];
+
+        snprintf(key, sizeof(key), "many-%d", i);
+        jobs[i] = queue_job(db, key, 16, true);
+        usleep(2000); /* ids made in one millisecond have no order */
+    }
+    count = see(&arena, &query, &chunks);
+    assert_int_equal(count, 4);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(sees_job(chunks, count, &jobs[i]), i < 2 || i >= 10);
+    arena_release(&arena);
+}
+
 /* What is in hand or done is not seen; the bits of the rest say which lines are open. */
 static void test_chunks_in_hand_and_lines_done_are_known(void **state)
 {
@@ -299,6 +324,7 @@ int main(void)
         cmocka_unit_test_setup(test_only_a_lease_that_ran_out_is_buried, set_up),
         cmocka_unit_test_setup(test_one_death_has_one_tail, set_up),
         cmocka_unit_test_setup(test_a_small_job_is_seen_behind_a_long_one, set_up),
+        cmocka_unit_test_setup(test_many_jobs_hide_neither_the_first_nor_the_last, set_up),
         cmocka_unit_test_setup(test_chunks_in_hand_and_lines_done_are_known, set_up),
         cmocka_unit_test_setup(test_wishes_and_missing_chunks, set_up),
         cmocka_unit_test_setup(test_open_chunks_are_found_without_scanning, set_up),
