@@ -137,8 +137,11 @@ void log_reader_serve(struct log_reader *reader)
 {
     rd_kafka_message_t *message;
 
-    while ((message = rd_kafka_consumer_poll(reader->kafka, 0)))
+    while ((message = rd_kafka_consumer_poll(reader->kafka, 0))) {
+        log_debug("log.stray", "part=%d offset=%lld error=%s", message->partition,
+                  (long long)message->offset, rd_kafka_err2name(message->err));
         rd_kafka_message_destroy(message);
+    }
 }
 
 /* ----------------------------------------------------------------------------- partitions ---- */

@@ -161,6 +161,8 @@ static void take_names(struct worker *worker, const struct worker_options *optio
     snprintf(worker->name, sizeof worker->name, "%s", name[0] ? name : worker->host);
     snprintf(worker->topic, sizeof worker->topic, "%s.requests.%s",
              options->settings->kafka.topic_prefix, options->tier->name);
+    snprintf(worker->commit_name, sizeof worker->commit_name, "mserve-worker %s commit",
+             worker->name);
     snprintf(worker->group, sizeof worker->group, "%s.workers.%s",
              options->settings->kafka.topic_prefix, options->tier->name);
 }
@@ -195,7 +197,7 @@ static struct engine_options engine_options(const struct worker *worker)
 static enum err start_committer(struct worker *worker)
 {
     struct committer_options options = {
-        .db = database_options(worker->settings, "mserve-worker commit"),
+        .db = database_options(worker->settings, worker->commit_name),
         .gauges = &worker->gauges,
         .on_taken = on_taken,
         .on_last = on_last,

@@ -54,6 +54,7 @@ struct worker {
     char host[256];
     char topic[256];
     char group[256];
+    char commit_name[300]; /* of the commit thread's connection, as PostgreSQL shows it */
 
     enum phase phase;
     enum err end; /* what worker_run() returns */

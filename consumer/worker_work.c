@@ -47,18 +47,19 @@ static void hand_back(struct worker *worker, uint32_t share)
     holdings_forget_dropped(worker->holdings);
 }
 
+/* First those on their way out: one that the share would have again by now is claimed anew. */
 static void take_share(struct worker *worker)
 {
-    uint32_t held = holdings_partitions(worker->holdings);
     uint32_t partitions;
     uint32_t share;
+    uint32_t held;
 
     if (lease_share(worker->db, &worker->lease, worker->topic, &share, &partitions))
         return;
-    if (held < share)
+    hand_back(worker, share);
+    held = holdings_partitions(worker->holdings);
+    if (worker->phase == WORKING && held < share)
         claim(worker, share - held);
-    else
-        hand_back(worker, share);
 }
 
 static void bury_others(struct worker *worker)

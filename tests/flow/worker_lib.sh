@@ -7,9 +7,11 @@ PATH=$MSERVE_BIN/tests/bench:$PATH
 # write_settings NAME=VALUE...: of the sim tier and the worker. With pace 1 a step takes fixed_ms.
 write_settings() {
     local fixed_ns=100000 pace=0 sequences=16 lease=2s renew=500ms drain=5s rows=64 interval=100ms
-    local limit=10m context=2048 pair
+    local limit=10m context=2048 partitions=8 pair
     for pair; do local "${pair?}"; done
     cat >"$work/mserve.yaml" <<YAML
+kafka:
+  partitions: $partitions
 worker:
   lease: $lease
   renew: $renew
@@ -56,4 +58,19 @@ unexplained() {
         - (select coalesce(sum(gpu_ns), 0) from mserve.results),
       (select count(*) from mserve.attempts a where not exists
         (select from mserve.worker_ledger l where l.worker = a.worker and l.seq = a.seq and l.lost_ns >= a.gpu_ns))"
+}
+
+# The same by the view that operators have, and that jobs, bitmaps and workers agree with the rows.
+ledger_is_balanced() {
+    [ "$(sql "select unexplained_ns, jobs_unexplained_ns, jobs_differ, bitmaps_differ, workers_differ
+              from mserve.ledger_check")" = "0|0|0|0|0" ]
+}
+
+# Makes schema and topic as a person does: `mserve migrate` and `mserve topics`.
+set_up() { ok "schema and topics are made" eval "mserve migrate && mserve topics"; }
+
+# requests COUNT TOKENS FIRST [TEXT]: lines in the OpenAI batch format for tier sim.
+requests() {
+    awk -v n="$1" -v tokens="$2" -v first="${3:-0}" -v text="${4:-}" 'BEGIN { for (i = first; i < first + n; i++)
+        printf "{\"custom_id\":\"c-%d\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"model\":\"sim\",\"max_tokens\":%d,\"prompt\":\"%s document number %d and some words behind it\"}}\n", i, tokens, text, i }'
 }

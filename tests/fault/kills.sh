@@ -1,0 +1,59 @@
+# kills.sh: where the campaign strikes: at random, inside a step of the device, or inside a commit; and
+# the proof that it struck there. Source after worker_lib.sh.
+# shellcheck shell=bash
+
+pause() { sleep "$(awk -v a="$1" -v b="$2" -v r=$RANDOM 'BEGIN { print a + (b - a) * r / 32768 }')"; } # pause MIN MAX
+
+# Some rows are there and some are not: only then a kill counts.
+in_the_middle() {
+    [ "$(sql "select count(*) > 0 and count(*) < (select sum(coalesce(lines, 1)) from mserve.jobs)
+              from mserve.results")" = t ]
+}
+
+strike() { # strike NAME WHERE: at once; who calls it has just seen that in_the_middle
+    is_running "$1" || return 1
+    kill_hard "$1"
+    struck[$2]=$((${struck[$2]:-0} + 1))
+    kills=$((kills + 1))
+}
+
+# The device thread sleeps out the time that its step takes on the simulated clock.
+is_in_step() { # is_in_step PID
+    local task
+    for task in /proc/"$1"/task/*; do
+        [ "$(cat "$task/comm" 2>/dev/null)" = device ] || continue
+        [[ $(cat "$task/syscall" 2>/dev/null) == 230\ * ]] && return 0 # clock_nanosleep
+    done
+    return 1
+}
+
+strike_in_step() { # strike_in_step NAME
+    pause 0.1 0.5
+    in_the_middle && wait_until 5 is_in_step "$(pid_of "$1")" && strike "$1" step
+}
+
+# Another session holds what a commit needs at its end, so that the commit can be met inside. When it
+# lets go, the server goes on by itself: the commit is done and nobody hears of it.
+strike_in_commit() {
+    local name=''
+    coproc holder { psql -X -q -d "$MSERVE_POSTGRES_DSN" 2>/dev/null; }
+    local holder_pid=$holder_PID in=${holder[1]}
+    echo "begin; lock table mserve.job_deltas in share mode; select pg_sleep(0);" >&"$in"
+    wait_until 3 sql_is 1 "select count(*) from pg_locks where relation = 'mserve.job_deltas'::regclass and mode = 'ShareLock' and granted"
+    wait_until 3 blocked_commit
+    in_the_middle && name=$(blocked_name)
+    local done=1
+    if [ -n "$name" ]; then strike "$name" commit && done=0; fi
+    echo "rollback;" >&"$in"
+    exec {in}>&-
+    wait "$holder_pid" 2>/dev/null
+    victim=$name
+    return $done
+}
+
+blocked_name() {
+    sql "select split_part(application_name, ' ', 2) from pg_stat_activity
+         where datname = current_database() and application_name like 'mserve-worker % commit'
+           and wait_event_type = 'Lock' limit 1"
+}
+blocked_commit() { [ -n "$(blocked_name)" ]; }
