@@ -1,14 +1,12 @@
 /*
- * json.c: yajl finds the tokens, this file makes the tree.
+ * json.c: one pass over the text, from token to token, with a stack of the arrays and objects that
+ * are open. Nothing is looked at twice but strings with escapes, which are decoded into the arena.
  *
- * yajl reports a token without saying where it began. Between the end of one token and the start of
- * the next stand only blanks, commas and colons, so the start is found by passing over these. With
- * the raw bytes of each string in hand, strings are decoded here and not taken from yajl, which
- * lets lone surrogates through. UTF-8 is checked once over the whole text for the same reason:
- * yajl accepts overlong forms. And what it takes for blanks beyond the standard (vertical tab, form
- * feed) is found where the blanks are passed over.
+ * Speed matters here: every line of a submitted file comes by. UTF-8 is checked over the whole text
+ * at once, and strings, which are most of it, are passed over eight bytes at a time (json_string.c).
  */
 #include "config/json.h"
+#include "config/json_string.h"
 #include "config/utf8.h"
 
 #include <stdarg.h>
@@ -16,100 +14,73 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <yajl/yajl_parse.h>
-
 /* An array or object that is still open: where its next child is linked in. */
 struct level {
     struct json *node;
     struct json **tail;
 };
 
-/* yajl makes a handle per text: its few small allocations come from here, larger from malloc. */
-struct pool {
-    size_t used;
-    _Alignas(16) char bytes[1024];
-};
-
 struct parse {
     struct arena *arena;
     struct slice text;
-    struct pool pool;
-    yajl_handle yajl;
-    bool finishing; /* yajl reads the blank that it adds itself at the end */
-    size_t last;    /* where the last token ended */
+    const char *at; /* the next byte to be read */
+    const char *end;
     uint32_t depth;
     uint32_t depth_max;
     uint32_t nodes_left;
     struct level *levels; /* depth_max + 1; the first holds the root */
-    struct slice key;
+    struct slice key;     /* of the next value, decoded */
     struct json *root;
-    bool failed;
     struct json_error *error;
 };
 
-static int refuse(struct parse *parse, enum json_fault fault, size_t offset, const char *format,
-                  ...) __attribute__((format(printf, 4, 5)));
+static bool refuse(struct parse *parse, enum json_fault fault, const char *where,
+                   const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-/* Fills the error, keeping the first, and stops yajl (0). */
-static int refuse(struct parse *parse, enum json_fault fault, size_t offset, const char *format,
-                  ...)
+/* Fills the error and returns false, which ends the parsing. */
+static bool refuse(struct parse *parse, enum json_fault fault, const char *where,
+                   const char *format, ...)
 {
+    struct json_error *error = parse->error;
     char sentence[120];
     va_list args;
 
-    if (parse->failed)
-        return 0;
-    parse->failed = true;
-    if (parse->error == NULL)
-        return 0;
+    if (error == NULL)
+        return false;
     va_start(args, format);
     vsnprintf(sentence, sizeof(sentence), format, args);
     va_end(args);
-    parse->error->fault = fault;
-    parse->error->offset = offset;
-    snprintf(parse->error->message, sizeof(parse->error->message), "%s (byte %zu)", sentence,
-             offset);
-    return 0;
+    error->fault = fault;
+    error->offset = (size_t)(where - parse->text.data);
+    snprintf(error->message, sizeof(error->message), "%s (byte %zu)", sentence, error->offset);
+    return false;
 }
 
-static const char no_blank[] = "between values only space, tab and line ends may stand";
-
-/* The raw bytes of the token that yajl reports now, `last` moved behind it. */
-static struct slice token(struct parse *parse)
+/* The byte at `at` cannot stand there. */
+static bool refuse_syntax(struct parse *parse, const char *sentence)
 {
-    const char *data = parse->text.data;
-    size_t start = parse->last;
-    size_t end = parse->finishing ? parse->text.len : yajl_get_bytes_consumed(parse->yajl);
-
-    while (start < end && (data[start] == ' ' || data[start] == '\n' || data[start] == '\r' ||
-                           data[start] == '\t' || data[start] == ',' || data[start] == ':'))
-        start++;
-    if (start < end && (data[start] == '\v' || data[start] == '\f'))
-        refuse(parse, JSON_SYNTAX, start, "not valid JSON: %s", no_blank);
-    parse->last = end;
-    return (struct slice){data + start, end - start};
-}
-
-static size_t offset_of(const struct parse *parse, const char *at)
-{
-    return (size_t)(at - parse->text.data);
+    if (parse->at == parse->end)
+        sentence = parse->root == NULL
+                       ? "the text is empty or ends in the middle of its first value"
+                       : "the text ends in the middle of a value";
+    else if (*parse->at == '/')
+        sentence = "comments are not allowed";
+    return refuse(parse, JSON_SYNTAX, parse->at, "not valid JSON: %s", sentence);
 }
 
 /* A new value, linked in where it belongs; NULL when there are too many. */
-static struct json *add_node(struct parse *parse, enum json_type type, struct slice raw)
+static struct json *add_node(struct parse *parse, enum json_type type, const char *start)
 {
     struct level *level = &parse->levels[parse->depth];
     struct json *node;
 
-    if (parse->failed)
-        return NULL;
     if (parse->nodes_left == 0) {
-        refuse(parse, JSON_NODES, offset_of(parse, raw.data), "the text has too many values");
+        refuse(parse, JSON_NODES, start, "the text has too many values");
         return NULL;
     }
     parse->nodes_left--;
     node = arena_alloc(parse->arena, sizeof(*node));
-    *node = (struct json){.type = type, .raw = raw, .key = parse->key};
+    *node = (struct json){.type = type, .raw = {start, 0}, .key = parse->key};
     parse->key = (struct slice){0};
     *level->tail = node;
     level->tail = &node->next;
@@ -118,96 +89,34 @@ static struct json *add_node(struct parse *parse, enum json_type type, struct sl
     return node;
 }
 
-static uint32_t hex4(const char *at)
+static void skip_blanks(struct parse *parse)
 {
-    uint32_t value = 0;
+    const char *at = parse->at;
 
-    for (int i = 0; i < 4; i++) {
-        char c = at[i];
-
-        value = value << 4 | (uint32_t)(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
-    }
-    return value;
+    while (at < parse->end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
+        at++;
+    parse->at = at;
 }
 
-static char short_escape(char letter)
+/* Passes over the string at `at`, a quote; *ret is what stands between its quotes, decoded. */
+static bool read_text(struct parse *parse, struct slice *ret)
 {
-    switch (letter) {
-    case 'b':
-        return '\b';
-    case 'f':
-        return '\f';
-    case 'n':
-        return '\n';
-    case 'r':
-        return '\r';
-    case 't':
-        return '\t';
-    default:
-        return letter; /* quote, backslash or slash */
+    const char *start = parse->at + 1;
+    struct json_string string;
+    char *out;
+
+    if (!json_string_scan(start, parse->end, &string)) {
+        parse->at = string.stop;
+        return refuse_syntax(parse, string.why);
     }
-}
-
-/*
- * Decodes the escape at *at (behind its backslash) into `out` and moves *at behind it; 0 for half a
- * surrogate pair. yajl has seen that the escape is well formed.
- */
-static size_t decode_escape(const char **at, const char *end, char out[4])
-{
-    char c = *(*at)++;
-    uint32_t unit;
-
-    if (c != 'u') {
-        out[0] = short_escape(c);
-        return 1;
-    }
-    unit = hex4(*at);
-    *at += 4;
-    if (unit >= 0xd800 && unit <= 0xdbff && end - *at >= 6 && (*at)[0] == '\\' && (*at)[1] == 'u') {
-        uint32_t low = hex4(*at + 2);
-
-        if (low >= 0xdc00 && low <= 0xdfff) {
-            *at += 6;
-            return utf8_encode(0x10000 + ((unit - 0xd800) << 10 | (low - 0xdc00)), out);
-        }
-    }
-    return unit >= 0xd800 && unit <= 0xdfff ? 0 : utf8_encode(unit, out);
-}
-
-/* The content of a string token; without escapes it stays where it is. */
-static bool decode_string(struct parse *parse, struct slice raw, struct slice *ret)
-{
-    const char *at = raw.data + 1;
-    const char *end = raw.data + raw.len - 1;
-    const char *escape = memchr(at, '\\', (size_t)(end - at));
-    char *start, *out;
-
-    if (escape == NULL) {
-        *ret = (struct slice){at, (size_t)(end - at)};
+    parse->at = string.stop + 1;
+    *ret = (struct slice){start, (size_t)(string.stop - start)};
+    if (!string.escaped)
         return true;
-    }
-    start = out = arena_alloc(parse->arena, (size_t)(end - at));
-    while (escape != NULL) {
-        char bytes[4];
-        size_t run = (size_t)(escape - at);
-        size_t len;
-
-        memcpy(out, at, run);
-        out += run;
-        at = escape + 1;
-        len = decode_escape(&at, end, bytes);
-        if (len == 0) {
-            refuse(parse, JSON_SURROGATE, offset_of(parse, escape),
-                   "an escape is half of a surrogate pair");
-            return false;
-        }
-        memcpy(out, bytes, len);
-        out += len;
-        escape = memchr(at, '\\', (size_t)(end - at));
-    }
-    memcpy(out, at, (size_t)(end - at));
-    out += end - at;
-    *ret = (struct slice){start, (size_t)(out - start)};
+    out = arena_alloc(parse->arena, ret->len);
+    if (!json_string_decode(start, &string, out, &ret->len))
+        return refuse(parse, JSON_SURROGATE, string.stop, "an escape is half of a surrogate pair");
+    ret->data = out;
     return true;
 }
 
@@ -277,263 +186,213 @@ static const char *show_key(char out[48], struct slice key)
     return out;
 }
 
-static int check_keys(struct parse *parse, const struct json *object)
+static bool check_keys(struct parse *parse, const struct json *object)
 {
     const struct json *twice =
         object->count <= FEW_KEYS ? twice_among_few(object) : twice_among_many(object);
     char shown[48];
 
     if (twice == NULL)
-        return 1;
-    return refuse(parse, JSON_DUPLICATE_KEY, offset_of(parse, twice->raw.data),
+        return true;
+    return refuse(parse, JSON_DUPLICATE_KEY, twice->raw.data,
                   "the key \"%s\" appears twice in one object", show_key(shown, twice->key));
 }
 
-static int on_null_cb(void *data)
+static bool read_key(struct parse *parse)
 {
-    struct parse *parse = data;
-
-    return add_node(parse, JSON_NULL, token(parse)) != NULL;
+    skip_blanks(parse);
+    if (parse->at == parse->end || *parse->at != '"')
+        return refuse_syntax(parse, "a key must be a string");
+    if (!read_text(parse, &parse->key))
+        return false;
+    skip_blanks(parse);
+    if (parse->at == parse->end || *parse->at != ':')
+        return refuse_syntax(parse, "a colon must follow a key");
+    parse->at++;
+    return true;
 }
 
-static int on_boolean_cb(void *data, int boolean)
+static bool read_string(struct parse *parse)
 {
-    struct parse *parse = data;
-    struct json *node = add_node(parse, JSON_BOOL, token(parse));
+    struct json *node = add_node(parse, JSON_STRING, parse->at);
 
-    if (node == NULL)
-        return 0;
-    node->boolean = boolean != 0;
-    return 1;
+    if (node == NULL || !read_text(parse, &node->text))
+        return false;
+    node->raw.len = (size_t)(parse->at - node->raw.data);
+    return true;
 }
 
-static int on_number_cb(void *data, const char *number, size_t len)
+/* At least one digit. */
+static bool scan_digits(struct parse *parse)
 {
-    struct parse *parse = data;
-    struct json *node = add_node(parse, JSON_NUMBER, token(parse));
+    const char *start = parse->at;
 
-    (void)number;
-    (void)len;
+    while (parse->at < parse->end && *parse->at >= '0' && *parse->at <= '9')
+        parse->at++;
+    return parse->at > start;
+}
+
+static bool take(struct parse *parse, char one, char other)
+{
+    if (parse->at == parse->end || (*parse->at != one && *parse->at != other))
+        return false;
+    parse->at++;
+    return true;
+}
+
+static bool read_number(struct parse *parse)
+{
+    struct json *node = add_node(parse, JSON_NUMBER, parse->at);
+    bool complete;
+
     if (node == NULL)
-        return 0;
+        return false;
+    take(parse, '-', '-');
+    complete = take(parse, '0', '0') || scan_digits(parse);
+    if (complete && take(parse, '.', '.'))
+        complete = scan_digits(parse);
+    if (complete && take(parse, 'e', 'E')) {
+        take(parse, '+', '-');
+        complete = scan_digits(parse);
+    }
+    if (!complete)
+        return refuse_syntax(parse, "a number is not complete");
+    node->raw.len = (size_t)(parse->at - node->raw.data);
     node->text = node->raw;
-    return 1;
+    return true;
 }
 
-static int on_string_cb(void *data, const unsigned char *string, size_t len)
+static bool read_word(struct parse *parse, const char *word, enum json_type type, bool boolean)
 {
-    struct parse *parse = data;
-    struct json *node = add_node(parse, JSON_STRING, token(parse));
+    size_t len = strlen(word);
+    struct json *node;
 
-    (void)string;
-    (void)len;
-    return node != NULL && decode_string(parse, node->raw, &node->text);
+    if ((size_t)(parse->end - parse->at) < len || memcmp(parse->at, word, len) != 0)
+        return refuse_syntax(parse, "no value begins with this character");
+    node = add_node(parse, type, parse->at);
+    if (node == NULL)
+        return false;
+    node->raw.len = len;
+    node->boolean = boolean;
+    parse->at += len;
+    return true;
 }
 
-static int on_key_cb(void *data, const unsigned char *key, size_t len)
+static bool open_level(struct parse *parse, enum json_type type)
 {
-    struct parse *parse = data;
-    struct slice raw;
-
-    (void)key;
-    (void)len;
-    raw = token(parse);
-    return !parse->failed && decode_string(parse, raw, &parse->key);
-}
-
-static int open_level(struct parse *parse, enum json_type type)
-{
-    struct slice raw = token(parse);
     struct json *node;
 
     if (parse->depth == parse->depth_max)
-        return refuse(parse, JSON_DEPTH, offset_of(parse, raw.data),
+        return refuse(parse, JSON_DEPTH, parse->at,
                       "more than %u arrays and objects inside one another", parse->depth_max);
-    node = add_node(parse, type, raw);
+    node = add_node(parse, type, parse->at);
     if (node == NULL)
-        return 0;
+        return false;
     parse->levels[++parse->depth] = (struct level){node, &node->first};
-    return 1;
+    parse->at++;
+    return true;
 }
 
-static struct json *close_level(struct parse *parse)
+/* Behind the closing bracket. */
+static bool close_level(struct parse *parse)
 {
-    struct slice raw = token(parse);
     struct json *node = parse->levels[parse->depth--].node;
 
-    node->raw.len = (size_t)(raw.data + raw.len - node->raw.data);
-    return node;
+    node->raw.len = (size_t)(parse->at - node->raw.data);
+    return node->type != JSON_OBJECT || check_keys(parse, node);
 }
 
-static int on_object_cb(void *data)
+/* A whole value, or the beginning of an array or object. */
+static bool read_value(struct parse *parse)
 {
-    return open_level(data, JSON_OBJECT);
-}
-
-static int on_object_end_cb(void *data)
-{
-    struct parse *parse = data;
-
-    const struct json *object = close_level(parse);
-
-    return !parse->failed && check_keys(parse, object);
-}
-
-static int on_array_cb(void *data)
-{
-    return open_level(data, JSON_ARRAY);
-}
-
-static int on_array_end_cb(void *data)
-{
-    struct parse *parse = data;
-
-    close_level(parse);
-    return !parse->failed;
-}
-
-static const yajl_callbacks callbacks = {
-    .yajl_null = on_null_cb,
-    .yajl_boolean = on_boolean_cb,
-    .yajl_number = on_number_cb,
-    .yajl_string = on_string_cb,
-    .yajl_start_map = on_object_cb,
-    .yajl_map_key = on_key_cb,
-    .yajl_end_map = on_object_end_cb,
-    .yajl_start_array = on_array_cb,
-    .yajl_end_array = on_array_end_cb,
-};
-
-static bool in_pool(const struct pool *pool, const void *memory)
-{
-    const char *at = memory;
-
-    return at >= pool->bytes && at < pool->bytes + sizeof(pool->bytes);
-}
-
-static void *pool_malloc_cb(void *data, size_t size)
-{
-    struct pool *pool = data;
-    size_t room = (size + 15) & ~(size_t)15;
-    void *memory;
-
-    if (size > sizeof(pool->bytes) || room > sizeof(pool->bytes) - pool->used)
-        return xmalloc(size);
-    memory = pool->bytes + pool->used;
-    pool->used += room;
-    return memory;
-}
-
-static void pool_free_cb(void *data, void *memory)
-{
-    if (!in_pool(data, memory))
-        free(memory);
-}
-
-static void *pool_realloc_cb(void *data, void *old, size_t size)
-{
-    struct pool *pool = data;
-    size_t room;
-    void *memory;
-
-    if (old == NULL || !in_pool(pool, old))
-        return old == NULL ? pool_malloc_cb(data, size) : xrealloc(old, size, 1);
-    room = (size_t)(pool->bytes + sizeof(pool->bytes) - (char *)old); /* at least what it had */
-    memory = xmalloc(size);
-    memcpy(memory, old, size < room ? size : room);
-    return memory;
-}
-
-/* What yajl says, in our words; what is not here is said in its own. */
-static const struct {
-    const char *yajl;
-    const char *ours;
-} phrases[] = {
-    {"premature EOF", "the text ends in the middle of a value"},
-    {"trailing garbage", "something follows the value"},
-    {"unallowed token at this point", "this is not what can follow here"},
-    {"invalid char in json text", "no value begins with this character"},
-    {"probable comment found", "comments are not allowed"},
-    {"invalid object key", "a key must be a string"},
-    {"object key and value must be separated by a colon", "a colon must follow a key"},
-    {"invalid character inside string", "a control character in a string is not escaped"},
-    {"inside a string, '\\' occurs", "a backslash in a string begins no known escape"},
-    {"invalid (non-hex) character", "\\u is not followed by four hexadecimal digits"},
-    {"malformed number", "a number is not complete"},
-    {"after key and value, inside map", "a comma or } must follow a member"},
-    {"after array element", "a comma or ] must follow an element"},
-};
-
-static void refuse_syntax(struct parse *parse, size_t offset)
-{
-    unsigned char *text = yajl_get_error(parse->yajl, 0, NULL, 0);
-    const char *said = text != NULL ? (const char *)text : "";
-    const char *colon = strstr(said, ": "); /* behind "lexical error" or "parse error" */
-
-    if (colon != NULL)
-        said = colon + 2;
-    for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++)
-        if (strncmp(said, phrases[i].yajl, strlen(phrases[i].yajl)) == 0)
-            said = phrases[i].ours;
-    if (parse->root == NULL && parse->last == 0 && offset == parse->text.len &&
-        said == phrases[0].ours)
-        said = "the text is empty or ends in the middle of its first value";
-    refuse(parse, JSON_SYNTAX, offset, "not valid JSON: %.*s", (int)strcspn(said, ".\n"), said);
-    yajl_free_error(parse->yajl, text);
-}
-
-static void run_yajl(struct parse *parse)
-{
-    yajl_alloc_funcs memory = {pool_malloc_cb, pool_realloc_cb, pool_free_cb, &parse->pool};
-
-    parse->yajl = yajl_alloc(&callbacks, &memory, parse);
-    yajl_config(parse->yajl, yajl_dont_validate_strings, 1);
-    if (yajl_parse(parse->yajl, (const unsigned char *)parse->text.data, parse->text.len) !=
-        yajl_status_ok) {
-        refuse_syntax(parse, yajl_get_bytes_consumed(parse->yajl));
-    } else {
-        parse->finishing = true;
-        if (yajl_complete_parse(parse->yajl) != yajl_status_ok)
-            refuse_syntax(parse, parse->text.len);
-        for (size_t at = parse->last; at < parse->text.len; at++)
-            if (strchr(" \t\r\n", parse->text.data[at]) == NULL)
-                refuse(parse, JSON_SYNTAX, at, "not valid JSON: %s", no_blank);
+    skip_blanks(parse);
+    switch (parse->at < parse->end ? *parse->at : '\0') {
+    case '"':
+        return read_string(parse);
+    case '{':
+        return open_level(parse, JSON_OBJECT);
+    case '[':
+        return open_level(parse, JSON_ARRAY);
+    case 't':
+        return read_word(parse, "true", JSON_BOOL, true);
+    case 'f':
+        return read_word(parse, "false", JSON_BOOL, false);
+    case 'n':
+        return read_word(parse, "null", JSON_NULL, false);
+    case '-':
+    case '0' ... '9':
+        return read_number(parse);
+    default:
+        return refuse_syntax(parse, "no value begins with this character");
     }
-    yajl_free(parse->yajl);
+}
+
+/* The next member or element of the innermost level, or its end. */
+static bool read_child(struct parse *parse)
+{
+    const struct json *node = parse->levels[parse->depth].node;
+    bool object = node->type == JSON_OBJECT;
+    char closing = object ? '}' : ']';
+
+    skip_blanks(parse);
+    if (parse->at < parse->end && *parse->at == closing) {
+        parse->at++;
+        return close_level(parse);
+    }
+    if (node->count > 0) {
+        if (parse->at == parse->end || *parse->at != ',')
+            return refuse_syntax(parse, object ? "a comma or } must follow a member"
+                                               : "a comma or ] must follow an element");
+        parse->at++;
+    }
+    return (!object || read_key(parse)) && read_value(parse);
+}
+
+static bool read_all(struct parse *parse)
+{
+    if (!read_value(parse))
+        return false;
+    while (parse->depth > 0)
+        if (!read_child(parse))
+            return false;
+    skip_blanks(parse);
+    return parse->at == parse->end || refuse_syntax(parse, "something follows the value");
+}
+
+static bool check_text(struct parse *parse)
+{
+    size_t valid;
+
+    if (parse->text.len > JSON_TEXT_BYTES_MAX)
+        return refuse(parse, JSON_TOO_LONG, parse->text.data + JSON_TEXT_BYTES_MAX,
+                      "the text is longer than 1 GiB");
+    valid = utf8_valid_len(parse->text);
+    return valid == parse->text.len ||
+           refuse(parse, JSON_UTF8, parse->text.data + valid, "the text is not valid UTF-8");
 }
 
 enum err json_parse(struct arena *arena, struct slice text, const struct json_limits *limits,
                     struct json **ret, struct json_error *ret_error)
 {
-    struct parse parse;
-    size_t valid;
-
-    parse = (struct parse){
+    struct parse parse = {
         .arena = arena,
         .text = text,
+        .at = text.data,
+        .end = text.data + text.len,
         .depth_max =
             limits != NULL && limits->depth_max > 0 ? limits->depth_max : JSON_DEPTH_DEFAULT,
         .nodes_left =
             limits != NULL && limits->nodes_max > 0 ? limits->nodes_max : JSON_NODES_DEFAULT,
         .error = ret_error,
     };
+
     if (parse.depth_max > JSON_DEPTH_MAX)
         parse.depth_max = JSON_DEPTH_MAX;
-    if (text.len > JSON_TEXT_BYTES_MAX) {
-        refuse(&parse, JSON_TOO_LONG, JSON_TEXT_BYTES_MAX, "the text is longer than 1 GiB");
+    if (!check_text(&parse))
         return ERR_INPUT;
-    }
-    valid = utf8_valid_len(text);
-    if (valid < text.len) {
-        refuse(&parse, JSON_UTF8, valid, "the text is not valid UTF-8");
-        return ERR_INPUT;
-    }
     parse.levels = arena_alloc(arena, (parse.depth_max + 1) * sizeof(struct level));
     parse.levels[0] = (struct level){NULL, &parse.root};
-    run_yajl(&parse);
-    if (!parse.failed && parse.root == NULL)
-        refuse(&parse, JSON_SYNTAX, text.len, "not valid JSON: the text has no value");
-    if (parse.failed)
+    if (!read_all(&parse))
         return ERR_INPUT;
     *ret = parse.root;
     return ERR_OK;

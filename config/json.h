@@ -58,7 +58,7 @@ enum json_fault {
 
 struct json_error {
     enum json_fault fault;
-    size_t offset;     /* byte of the text, from 0: the fault or, in syntax, just behind it */
+    size_t offset;     /* the byte of the text, from 0, that cannot stand there */
     char message[160]; /* "the key \"a\" appears twice in one object (byte 17)"; valid UTF-8 */
 };
 

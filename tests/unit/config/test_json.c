@@ -101,9 +101,9 @@ static void test_bad_texts_are_refused_where_they_are_bad(void **state)
         {"", JSON_SYNTAX, 0},
         {" ", JSON_SYNTAX, 1},
         {"{\"a\":1", JSON_SYNTAX, 6},
-        {"[1,]", JSON_SYNTAX, 4},
-        {"{} {}", JSON_SYNTAX, 4},
-        {"\xef\xbb\xbf{}", JSON_SYNTAX, 1},
+        {"[1,]", JSON_SYNTAX, 3},
+        {"{} {}", JSON_SYNTAX, 3},
+        {"\xef\xbb\xbf{}", JSON_SYNTAX, 0},
         {"\"\xc3\"", JSON_UTF8, 1},
         {"\"\xed\xa0\x80\"", JSON_UTF8, 1},
         {"\"a\\ud800\"", JSON_SURROGATE, 2},
@@ -112,13 +112,13 @@ static void test_bad_texts_are_refused_where_they_are_bad(void **state)
         {"{\"\\ud800\":1}", JSON_SURROGATE, 2},
         {"{\"a\":1,\"\\u0061\":2}", JSON_DUPLICATE_KEY, 16},
         {"/* c */ 1", JSON_SYNTAX, 0},
-        {"{1:2}", JSON_SYNTAX, 2},
-        {"{\"a\" 2}", JSON_SYNTAX, 6},
+        {"{1:2}", JSON_SYNTAX, 1},
+        {"{\"a\" 2}", JSON_SYNTAX, 5},
         {"{\"a\":2 3}", JSON_SYNTAX, 7},
-        {"[1 2]", JSON_SYNTAX, 4},
+        {"[1 2]", JSON_SYNTAX, 3},
         {"\"a\nb\"", JSON_SYNTAX, 2},
-        {"\"a\\x\"", JSON_SYNTAX, 3},
-        {"01", JSON_SYNTAX, 2},
+        {"\"a\\x\"", JSON_SYNTAX, 2},
+        {"01", JSON_SYNTAX, 1},
         {"1.", JSON_SYNTAX, 2},
         {"-", JSON_SYNTAX, 1},
         {"[\f]", JSON_SYNTAX, 1},
@@ -306,6 +306,35 @@ static void test_floats_are_written_short_and_exact(void **state)
     buffer_release(&text);
 }
 
+/* Strings are read eight bytes at a time: what is not plain is seen at every place of the eight. */
+static void test_what_is_not_plain_is_seen_at_every_place(void **state)
+{
+    static const char others[] = {'a', ' ', '!', '#', '[', ']', '\x7f'};
+
+    (void)state;
+    for (size_t len = 0; len <= 40; len++) {
+        for (size_t at = 0; at <= len; at++) {
+            char text[64], want[64];
+            struct json *value;
+
+            memset(text, others[(len + at) % sizeof(others)], sizeof(text));
+            text[0] = '"';
+            memcpy(want, text + 1, len);
+            memcpy(text + 1 + at, "\\n", 2);
+            want[at] = '\n';
+            text[3 + len] = '"';
+            assert_int_equal(json_parse(&arena, (struct slice){text, len + 4}, NULL, &value, NULL),
+                             ERR_OK);
+            assert_int_equal(value->text.len, len + 1);
+            assert_memory_equal(value->text.data, want, at + 1);
+            text[1 + at] = '\x1f';
+            assert_int_equal(refused((struct slice){text, len + 4}, NULL).offset, 1 + at);
+            text[1 + at] = '"';
+            assert_int_equal(refused((struct slice){text, len + 4}, NULL).offset, 2 + at);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +342,7 @@ int main(void)
         cmocka_unit_test_teardown(test_a_value_alone_is_a_text, release),
         cmocka_unit_test_teardown(test_escapes_are_decoded_and_nul_is_a_byte, release),
         cmocka_unit_test_teardown(test_bad_texts_are_refused_where_they_are_bad, release),
+        cmocka_unit_test_teardown(test_what_is_not_plain_is_seen_at_every_place, release),
         cmocka_unit_test_teardown(test_depth_and_values_are_limited, release),
         cmocka_unit_test_teardown(test_duplicates_are_found_among_many_keys, release),
         cmocka_unit_test_teardown(test_whole_numbers_are_exact_or_refused, release),
