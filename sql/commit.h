@@ -3,7 +3,8 @@
  *
  * The rows go by COPY into a temporary table, holding no lock. Then, without waiting for us again,
  * the server runs mserve.commit_batch() and COMMIT: gate (the worker is open and its last commit was
- * seq - 1), fence (the partitions are still its own), rows, bitmaps, books.
+ * seq - 1), fence (the partitions are still its own), rows, bitmaps, books. Before, it looks whether
+ * each job is still an accepted one: a failover may have taken that back.
  *
  * A batch is frozen: after an unknown outcome the caller gives the same batch again, unchanged, under
  * the same number, until it gets ERR_OK or ERR_LOST. It never lands twice.

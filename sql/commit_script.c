@@ -184,12 +184,35 @@ static void add_books(const struct commit_batch *batch, struct buffer *out)
                   books->lost_ns);
 }
 
+/* Of which jobs it writes; one may come several times. */
+static void add_job_ids(const struct commit_batch *batch, struct buffer *out)
+{
+    open_array(out);
+    for (uint32_t i = 0; i < batch->chunks_count; i++) {
+        if (i > 0 && uuid_equal(batch->chunks[i].job, batch->chunks[i - 1].job))
+            continue;
+        next_element(out);
+        add_uuid(out, batch->chunks[i].job);
+    }
+    for (uint32_t i = 0; i < batch->attempts_count; i++) {
+        next_element(out);
+        add_uuid(out, batch->attempts[i].job);
+    }
+    for (uint32_t i = 0; i < batch->jobs_count; i++) {
+        next_element(out);
+        add_uuid(out, batch->jobs[i].job);
+    }
+    buffer_add_text(out, "}'");
+}
+
 void commit_write_script(const struct commit_batch *batch, struct arena *arena, struct buffer *out)
 {
     buffer_clear(out);
     buffer_add_text(out, "begin isolation level read committed; "
                          "copy pg_temp.staging from stdin (format binary); "
-                         "select inserted, duplicates from mserve.commit_batch('");
+                         "select mserve.check_accepted(");
+    add_job_ids(batch, out);
+    buffer_add_text(out, "); select inserted, duplicates from mserve.commit_batch('");
     add_uuid(out, batch->worker);
     buffer_printf(out, "', %" PRId64 ", %" PRId64 ", %" PRIu64 ", %" PRIu32 ", ", batch->token,
                   batch->seq, batch->lease_ms, batch->rows_count);

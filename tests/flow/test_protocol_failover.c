@@ -193,6 +193,66 @@ static void test_a_burial_that_was_lost(void **state)
     free(more);
 }
 
+/* The job went back to before its seal, or is not there at all: the worker had seen what is no more,
+ * and hears so. A job that was never accepted ends without rows. */
+static void test_a_seal_that_was_lost(void **state)
+{
+    (void)state;
+    for (int is_job_lost = 0; is_job_lost < 2; is_job_lost++) {
+        struct queue_worker worker;
+        struct queue_batch *b;
+        struct commit_result result;
+        struct job job;
+        enum job_state now;
+
+        scene_clear(db);
+        worker = queue_worker("w", 30000, 4);
+        if (is_job_lost)
+            history_mark(db);
+        job = queue_job(db, "seal", 64, false);
+        if (!is_job_lost)
+            history_mark(db);
+        assert_int_equal(job_seal(db, &job.job, 4, 64, 0), ERR_OK);
+        b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
+        history_go_back(db);
+        history_reconnect(&worker);
+        assert_int_equal(lease_renew(worker.db, &worker.lease, 0, 0), ERR_OK);
+        assert_int_equal(queue_commit(&worker, b, &result), ERR_LOST);
+        assert_int_equal(job_cancel(db, &job.job, &now), is_job_lost ? ERR_NOT_FOUND : ERR_OK);
+        assert_int_equal(scene_rows(db), 0);
+        assert_int_equal(pg_number(db, "select count(*) from mserve.chunks"), 0);
+        proof_assert(db);
+        queue_worker_close(&worker);
+        free(b);
+    }
+}
+
+/* Books alone, of a job that is not there any more, go nowhere either. */
+static void test_the_books_of_a_job_that_was_lost(void **state)
+{
+    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct commit_job of_job = {.wip_ns = 5, .shared_ns = 3, .recompute_ns = 2};
+    struct queue_batch *b;
+    struct commit_result result;
+    struct job job;
+
+    (void)state;
+    history_mark(db);
+    job = queue_job(db, "books", 64, true);
+    of_job.job = job.job;
+    b = queue_batch(&worker, &job, 0, 0, ROW_COMPLETED);
+    b->batch.jobs = &of_job;
+    b->batch.jobs_count = 1;
+    b->batch.books = (struct commit_books){10, 5, 3, 2, 0, 0, 0};
+    history_go_back(db);
+    history_reconnect(&worker);
+    assert_int_equal(queue_commit(&worker, b, &result), ERR_LOST);
+    pg_do(db, "select * from mserve.tick(3600000)");
+    proof_assert(db);
+    queue_worker_close(&worker);
+    free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -201,6 +261,8 @@ int main(void)
         cmocka_unit_test_setup(test_a_claim_that_was_lost_is_fenced_by_its_token, set_up),
         cmocka_unit_test_setup(test_a_registration_that_was_lost, set_up),
         cmocka_unit_test_setup(test_a_burial_that_was_lost, set_up),
+        cmocka_unit_test_setup(test_a_seal_that_was_lost, set_up),
+        cmocka_unit_test_setup(test_the_books_of_a_job_that_was_lost, set_up),
     };
     int failed;
 
