@@ -13,6 +13,12 @@
  */
 const char *proof_faults(struct db *db);
 
+/*
+ * Makes `query`, which gives one text, a function proof.<name>() of the database, if it is not there
+ * yet, and returns what it gives now: its plan is made once for a session. The caller frees it.
+ */
+char *proof_text(struct db *db, const char *name, const char *query);
+
 /* No rule is broken, and mserve.ledger_check has nothing unexplained. Asserts. */
 void proof_assert(struct db *db);
 
