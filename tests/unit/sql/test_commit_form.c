@@ -104,6 +104,10 @@ static void test_the_script_of_a_batch(void **state)
 {
     static const char expected[] =
         "begin isolation level read committed; copy pg_temp.staging from stdin (format binary); "
+        "select mserve.check_accepted("
+        "'{02000000-0000-0000-0000-000000000000,"
+        "01000000-0000-0000-0000-000000000000,"
+        "03000000-0000-0000-0000-000000000000}'); "
         "select inserted, duplicates from mserve.commit_batch("
         "'09000000-0000-0000-0000-000000000000', -5, 12, 30000, 3, "
         "'{\"a''b\\\"c\\\\d\",\"t\"}', '{3,4}', '{7,8}', '{-1,9}', "
