@@ -58,4 +58,19 @@ ok "each line once, none beside" whole
 stop one 10
 is $? 0 "and leaves in good order"
 is "$(unexplained)" "0|0|0|0" "the books add up"
+
+# ---- a device that hangs: the process lives and its other threads run, but nothing renews its lease
+write_settings fixed_ns=60000000000 pace=1
+feed 40 300 4 8 >/dev/null 2>&1
+worker hung
+ok "it holds all partitions" wait_until 10 shares_are 8 hung
+write_settings fixed_ns=5000000 pace=1
+worker sound
+ok "the lease of a hung device runs out, and another takes over" wait_until 15 shares_are 8 sound
+ok "it said so itself" grep -q event=device.stuck "$work/hung.log"
+ok "and its work is done by the other" wait_until 15 all_done
+ok "each line once, none beside, after that" whole
+kill_hard hung
+stop sound 10
+is "$(unexplained)" "0|0|0|0" "the books add up after that"
 done_testing
