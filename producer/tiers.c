@@ -64,6 +64,7 @@ enum err tiers_find(const struct tiers *tiers, const char *name, const struct ti
 
     for (uint32_t i = 0; i < tiers->count; i++) {
         if (strcmp(tiers->tier[i].name, name) == 0) {
+            buffer_release(&known);
             *ret = &tiers->tier[i];
             return ERR_OK;
         }
