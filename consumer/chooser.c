@@ -7,7 +7,7 @@
 #include "config/clock.h"
 #include "scheduler/policy/order.h"
 
-enum { PARTS_MAX = 1024, SWEEPS_MAX = 8, ASK_AGAIN_MS = 10 };
+enum { SWEEPS_MAX = 8, ASK_AGAIN_MS = 10 };
 
 struct chooser {
     char *topic;
@@ -56,16 +56,19 @@ void chooser_forget(struct chooser *chooser)
 
 static void ask(struct chooser *chooser, struct db *db, struct holdings *holdings, uint64_t now_ns)
 {
-    int32_t part[PARTS_MAX];
-    struct work_query query = {.topic = chooser->topic, .parts = part};
+    const uint32_t room = holdings_partitions(holdings);
+    struct work_query query = {.topic = chooser->topic};
+    int32_t *part;
 
-    query.parts_count = holdings_parts(holdings, part, PARTS_MAX);
+    arena_clear(&chooser->arena);
+    part = arena_zalloc(&chooser->arena, room, sizeof *part);
+    query.parts = part;
+    query.parts_count = holdings_parts(holdings, part, room);
     query.in_hand = holdings_in_hand(holdings, &query.in_hand_count);
     chooser->asked_ns = now_ns;
     chooser->known = true;
     chooser->count = 0;
     chooser->left = 0;
-    arena_clear(&chooser->arena);
     if (query.parts_count == 0 ||
         work_open(db, &query, &chooser->arena, &chooser->chunk, &chooser->count))
         return;

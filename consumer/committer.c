@@ -192,6 +192,7 @@ static void take_batch(struct committer *committer, struct batch *batch)
     bool last = batch->last;
 
     atomic_fetch_sub_explicit(&committer->options.gauges->batches_waiting, 1, memory_order_relaxed);
+    committer->options.on_taken(committer->options.context);
     if (!is_lost(committer))
         commit_batch(committer, batch);
     if (is_lost(committer) && last)

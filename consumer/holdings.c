@@ -124,6 +124,24 @@ size_t holdings_parts(const struct holdings *holdings, int32_t *ret, size_t cap)
     return count;
 }
 
+bool holdings_has_part(const struct holdings *holdings, int32_t part)
+{
+    for (uint32_t i = 0; i < holdings->hold_count; i++) {
+        if (holdings->hold[i].claim->part == part && !is_dropped(&holdings->hold[i]))
+            return true;
+    }
+    return false;
+}
+
+uint32_t holdings_standing(const struct holdings *holdings)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < holdings->hold_count; i++)
+        count += !is_dropped(&holdings->hold[i]);
+    return count;
+}
+
 void holdings_drop_all(struct holdings *holdings)
 {
     for (uint32_t i = 0; i < holdings->hold_count; i++)

@@ -227,10 +227,21 @@ static bool sweep(struct intake *intake, struct source *source, enum wish wish, 
     struct claim_chunk *chunk = source->reading;
     struct slice custom_id[CHUNK_LINES_MAX];
 
+    enum err err;
+
     arena_clear(&intake->arena);
-    if (store_custom_ids(intake->store, chunk, &intake->arena, custom_id)) {
+    err = store_custom_ids(intake->store, chunk, &intake->arena, custom_id);
+    if (err && err_may_retry(err)) {
         source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
         return false;
+    }
+    if (err == ERR_NOT_FOUND) { /* the index has lost the chunk, and with it its job */
+        leave_chunk(intake, source);
+        return true;
+    }
+    if (err) { /* damaged: the rows come without names, as those of the scheduler do */
+        for (uint32_t i = 0; i < chunk->lines; i++)
+            custom_id[i] = SLICE("");
     }
     for (uint32_t i = 0; i < chunk->lines; i++) {
         struct task *task;

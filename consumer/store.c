@@ -12,7 +12,11 @@
 #include "sql/job.h"
 #include "sql/work.h"
 
-enum { CUSTOM_IDS_BYTES_MAX = CHUNK_LINES_MAX * 513 };
+enum {
+    CUSTOM_IDS_BYTES_MAX = CHUNK_LINES_MAX * 513,
+    /* Whatever a submitter's limit was, up to the largest it can be; the digest is checked. */
+    BODY_BYTES_MAX = 1 << 30,
+};
 
 struct store {
     const struct settings *settings;
@@ -77,7 +81,7 @@ enum err store_body(struct store *store, const uint8_t sha256[32], struct arena 
         err = blob_get(store->db, sha256, arena, &packed);
     if (err)
         return err;
-    if (unpack(packed, store->settings->submit.line_bytes_max, arena, &body))
+    if (unpack(packed, BODY_BYTES_MAX, arena, &body))
         return fail(ERR_NOT_FOUND, "a body that was stored aside cannot be unpacked");
     sha256_of(body, digest);
     if (memcmp(digest, sha256, sizeof digest) != 0)

@@ -33,6 +33,7 @@ static void hand_back(struct worker *worker, uint32_t share)
 {
     int32_t parts[64];
     bool marked;
+    enum err err;
     size_t count =
         holdings_surplus(worker->holdings, share, parts, sizeof parts / sizeof parts[0], &marked);
 
@@ -40,11 +41,32 @@ static void hand_back(struct worker *worker, uint32_t share)
         worker_note_change(worker);
     if (count == 0)
         return;
-    if (lease_release(worker->db, &worker->lease, worker->topic, parts, count) == ERR_LOST)
+    err = lease_release(worker->db, &worker->lease, worker->topic, parts, count);
+    if (err == ERR_LOST)
         worker_lose(worker);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; !err && i < count; i++) /* else they are found astray at the next beat */
         log_info("partition.released", "topic=%s part=%d", worker->topic, parts[i]);
     holdings_forget_dropped(worker->holdings);
+}
+
+/*
+ * A claim that landed without its reply, or a release that did not land, leaves partitions under our
+ * name that are not held here: nobody else could ever claim them. They are released.
+ */
+static void settle(struct worker *worker, uint32_t partitions)
+{
+    int32_t *parts = xcalloc(partitions, sizeof *parts);
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < partitions; i++) {
+        if (!holdings_has_part(worker->holdings, (int32_t)i))
+            parts[count++] = (int32_t)i;
+    }
+    log_warn("partition.stray", "topic=%s msg=\"owned by this worker and not held: released\"",
+             worker->topic);
+    if (lease_release(worker->db, &worker->lease, worker->topic, parts, count) == ERR_LOST)
+        worker_lose(worker);
+    free(parts);
 }
 
 /* First those on their way out: one that the share would have again by now is claimed anew. */
@@ -52,10 +74,13 @@ static void take_share(struct worker *worker)
 {
     uint32_t partitions;
     uint32_t share;
+    uint32_t owned;
     uint32_t held;
 
-    if (lease_share(worker->db, &worker->lease, worker->topic, &share, &partitions))
+    if (lease_share(worker->db, &worker->lease, worker->topic, &share, &partitions, &owned))
         return;
+    if (owned > holdings_standing(worker->holdings))
+        settle(worker, partitions);
     hand_back(worker, share);
     held = holdings_partitions(worker->holdings);
     if (worker->phase == WORKING && held < share)
@@ -97,6 +122,8 @@ void worker_choose(struct worker *worker, uint64_t now_ns)
 
         if (!chunk)
             continue;
+        if (work->wish != WORK_RUN) /* learnt here first: what runs of the job is to hear of it */
+            worker_note_change(worker);
         log_info("chunk.taken", "job=%s chunk=%d part=%d lines=%u", chunk->job->hex, chunk->chunk,
                  chunk->partition->part, chunk->open_at_start);
         atomic_fetch_add_explicit(&worker->gauges.unread_lines, chunk->open_at_start,
@@ -107,8 +134,9 @@ void worker_choose(struct worker *worker, uint64_t now_ns)
 
 static void tell_offsets(struct worker *worker)
 {
-    int32_t part[256];
-    size_t count = holdings_parts(worker->holdings, part, sizeof part / sizeof part[0]);
+    const uint32_t room = holdings_partitions(worker->holdings);
+    int32_t *part = xcalloc(room, sizeof *part);
+    size_t count = holdings_parts(worker->holdings, part, room);
 
     for (size_t i = 0; i < count; i++) {
         int64_t offset = chooser_lowest_offset(worker->chooser, worker->holdings, part[i]);
@@ -116,6 +144,7 @@ static void tell_offsets(struct worker *worker)
         if (offset >= 0)
             intake_tell_offset(worker->intake, part[i], offset);
     }
+    free(part);
 }
 
 /* Once a second: all that is asked of the database beside lease and commits. */

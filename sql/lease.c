@@ -102,7 +102,7 @@ enum err lease_release(struct db *db, const struct lease *lease, const char *top
 
 /* The first P mod W of the workers, by id, hold one partition more than the others. */
 enum err lease_share(struct db *db, const struct lease *lease, const char *topic,
-                     uint32_t *ret_share, uint32_t *ret_partitions)
+                     uint32_t *ret_share, uint32_t *ret_partitions, uint32_t *ret_owned)
 {
     struct db_result result = {0};
     int64_t partitions, workers, place;
@@ -114,6 +114,7 @@ enum err lease_share(struct db *db, const struct lease *lease, const char *topic
         return rc;
     partitions = db_get_i64(&result, 0, 0);
     workers = db_get_i64(&result, 0, 1);
+    *ret_owned = (uint32_t)db_get_i64(&result, 0, 3);
     place = db_is_null(&result, 0, 2) ? workers : db_get_i64(&result, 0, 2);
     db_result_release(&result);
     *ret_partitions = (uint32_t)partitions;

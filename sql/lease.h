@@ -71,10 +71,11 @@ enum err lease_release(struct db *db, const struct lease *lease, const char *top
 
 /*
  * How many partitions of the topic this worker should hold, of `*ret_partitions`: those that live,
- * do not drain and claim this topic share them evenly, to the last one.
+ * do not drain and claim this topic share them evenly, to the last one. *ret_owned: how many the
+ * table says are this worker's; more than it knows of when a claim's or a release's reply was lost.
  */
 enum err lease_share(struct db *db, const struct lease *lease, const char *topic,
-                     uint32_t *ret_share, uint32_t *ret_partitions);
+                     uint32_t *ret_share, uint32_t *ret_partitions, uint32_t *ret_owned);
 
 /* From now on others count without this worker. */
 enum err lease_drain(struct db *db, const struct lease *lease);

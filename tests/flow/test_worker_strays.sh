@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# A hand-over that the database did not take, or took without saying so: no partition stays with a
+# worker that does not know of it.
+. "$(dirname "$0")/worker_lib.sh"
+
+fresh_database
+fresh_topics
+write_settings lease=3s renew=500ms
+set_up
+
+held() { sql_is "$1" "select coalesce(string_agg(w.name || ' ' || n, ', ' order by w.name), '') from (select owner, count(*) n
+    from mserve.partitions where owner is not null group by owner) p join mserve.workers w on w.worker = p.owner"; }
+
+worker one
+all=$(sql "select count(*) from mserve.partitions")
+ok "the first worker holds all $all partitions" wait_until 10 held "one $all"
+
+# ---- a release that meets a lock and is given up
+(psql -X -q -d "$MSERVE_POSTGRES_DSN" -c "begin" -c "select part from mserve.partitions for update" \
+    -c "select pg_sleep(4)" -c "commit" >/dev/null 2>&1) &
+lock=$!
+sleep 0.3
+worker two
+wait $lock
+ok "after a lock longer than its time-out the two share all the same" \
+    wait_until 15 held "one $((all / 2)), two $((all / 2))"
+
+# ---- a claim that landed and whose reply was lost: what the table says and the worker does not know
+ok "the second worker is killed" kill_hard two
+ok "the first takes over what it held" wait_until 15 held "one $all"
+sql "update mserve.partitions set epoch = epoch + 1, token = 1, owner = null where part = 0;
+     update mserve.partitions set owner = (select worker from mserve.workers where closed_at is null) where part = 0" >/dev/null
+ok "a job is put on the queue" feed 400 300 20 "$all"
+ok "all its requests get rows" wait_until 20 all_done
+ok "each line once, none beside" whole
+is "$(unexplained)" "0|0|0|0" "the books add up"
+stop one 10
+is $? 0 "it leaves in good order"
+done_testing
