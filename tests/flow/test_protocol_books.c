@@ -27,6 +27,15 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
     return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
 
+/* A seed is one walk, so these do not change from run to run. */
+static void print_seen(const struct walk_seen *seen)
+{
+    print_message(
+        "landed %u, before %u, fenced %u, lost %u, duplicates %u, buried %u, failovers %u\n",
+        seen->landed, seen->landed_before, seen->fenced, seen->lost, seen->duplicates, seen->buried,
+        seen->failovers);
+}
+
 static void test_a_random_walk_is_as_predicted(void **state)
 {
     struct walk_options options = {.seed = from_environment("MSERVE_WALK_SEED", 1),
@@ -35,6 +44,7 @@ static void test_a_random_walk_is_as_predicted(void **state)
 
     (void)state;
     assert_string_equal(walk_run(db, &options, &seen), "");
+    print_seen(&seen);
     assert_true(seen.landed > 50 && seen.landed_before > 5 && seen.fenced > 3);
     assert_true(seen.lost > 5 && seen.duplicates > 20 && seen.buried > 5);
 }
@@ -48,6 +58,7 @@ static void test_a_random_walk_through_failovers_is_as_predicted(void **state)
 
     (void)state;
     assert_string_equal(walk_run(db, &options, &seen), "");
+    print_seen(&seen);
     assert_true(seen.failovers > 3 && seen.landed > 30 && seen.lost > 5 && seen.fenced > 0);
 }
 
