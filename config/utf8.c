@@ -170,3 +170,47 @@ void utf8_add_clean(struct buffer *buffer, struct slice text)
         text = (struct slice){text.data + bad, text.len - bad};
     }
 }
+
+/* What a terminal obeys instead of showing it: controls, line ends, changes of direction. */
+static bool is_command(uint32_t character)
+{
+    static const uint32_t range[][2] = {
+        {0x00, 0x1f},     {0x7f, 0x9f},     {0x61c, 0x61c},   {0x200e, 0x200f},
+        {0x2028, 0x202e}, {0x2066, 0x2069}, {0xfeff, 0xfeff},
+    };
+
+    for (size_t i = 0; i < sizeof(range) / sizeof(range[0]); i++)
+        if (character >= range[i][0] && character <= range[i][1])
+            return true;
+    return false;
+}
+
+static void add_escaped(struct buffer *buffer, uint32_t character)
+{
+    if (character == '\n')
+        buffer_add_text(buffer, "\\n");
+    else if (character == '\t')
+        buffer_add_text(buffer, "\\t");
+    else if (character < 0x80)
+        buffer_printf(buffer, "\\x%02x", (unsigned)character);
+    else
+        buffer_printf(buffer, "\\u%04x", (unsigned)character);
+}
+
+void utf8_add_printable(struct buffer *buffer, struct slice text)
+{
+    buffer_add(buffer, "", 0); /* also of no bytes it makes a string */
+    while (text.len > 0) {
+        size_t len;
+        uint32_t character = utf8_decode(text, &len);
+
+        if (utf8_valid_len((struct slice){text.data, len}) != len)
+            for (size_t i = 0; i < len; i++)
+                buffer_printf(buffer, "\\x%02x", (unsigned)(uint8_t)text.data[i]);
+        else if (is_command(character))
+            add_escaped(buffer, character);
+        else
+            buffer_add(buffer, text.data, len);
+        text = (struct slice){text.data + len, text.len - len};
+    }
+}

@@ -44,4 +44,11 @@ size_t utf8_encode(uint32_t character, char out[4]);
 /* Adds `text` with what is not UTF-8 replaced by U+FFFD. */
 void utf8_add_clean(struct buffer *buffer, struct slice text);
 
+/*
+ * Adds `text` as a terminal may show it, for names that others chose: line breaks, escapes, what
+ * turns the direction of writing, and bytes that are no UTF-8 become "\\n", "\\x1b", "\\u202e". It is
+ * for eyes, not to be read back: a backslash stays as it is.
+ */
+void utf8_add_printable(struct buffer *buffer, struct slice text);
+
 #endif

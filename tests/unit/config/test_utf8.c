@@ -92,6 +92,34 @@ static void test_a_character_cut_short_is_known(void **state)
     assert_false(utf8_is_cut(SLICE("")));
 }
 
+static void assert_printable(struct slice text, const char *expected)
+{
+    struct buffer shown = {0};
+
+    utf8_add_printable(&shown, text);
+    assert_string_equal(shown.data, expected);
+    buffer_release(&shown);
+}
+
+/* A file may be called anything; what is shown of it moves no cursor and fakes no second line. */
+static void test_a_name_commands_no_terminal(void **state)
+{
+    (void)state;
+    assert_printable(SLICE("documents, été 日本 \xf0\x9f\x98\x80.jsonl"),
+                     "documents, été 日本 \xf0\x9f\x98\x80.jsonl");
+    assert_printable(SLICE("a\nb\tc\rd"), "a\\nb\\tc\\x0dd");
+    assert_printable(SLICE("\x1b[31mred\x1b[0m\x07"), "\\x1b[31mred\\x1b[0m\\x07");
+    assert_printable(SLICE("\xc2\x9b"
+                           "2J\x7f"),
+                     "\\u009b2J\\x7f");
+    assert_printable(SLICE("evil\xe2\x80\xaelnosj"), "evil\\u202elnosj");
+    assert_printable(SLICE("\xe2\x80\xa8|\xef\xbb\xbf|\xe2\x81\xa6"), "\\u2028|\\ufeff|\\u2066");
+    assert_printable(SLICE("\xff\xc3(\xe2\x82"), "\\xff\\xc3(\\xe2\\x82");
+    assert_printable(SLICE("back\\slash"), "back\\slash");
+    assert_printable(SLICE("nul\0nul"), "nul\\x00nul");
+    assert_printable(SLICE(""), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -99,6 +127,7 @@ int main(void)
         cmocka_unit_test(test_every_three_bytes_are_judged_by_the_rule),
         cmocka_unit_test(test_a_bad_byte_is_found_where_it_is),
         cmocka_unit_test(test_a_character_cut_short_is_known),
+        cmocka_unit_test(test_a_name_commands_no_terminal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
