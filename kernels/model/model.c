@@ -6,6 +6,7 @@
 #include "config/utf8.h"
 #include "kernels/model/tensor.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REQUIRED = UINT32_MAX, ROPE_DIM_MAX = 1024 };
+enum { REQUIRED = UINT32_MAX, HEAD_DIM_LEAST = 2, HEAD_DIM_MAX = 1024 };
 
 #define refuse(model, format, ...)                                                                 \
     fail(ERR_MODEL, "model %s: " format, gguf_name((model)->gguf), __VA_ARGS__)
@@ -32,8 +33,9 @@ static const struct number {
     {"llama.context_length", offsetof(struct model_hyper, context), 1, 1 << 24, REQUIRED},
     {"llama.attention.head_count", offsetof(struct model_hyper, heads), 1, 1024, REQUIRED},
     {"llama.attention.head_count_kv", offsetof(struct model_hyper, kv_heads), 1, 1024, 0},
-    {"llama.attention.key_length", offsetof(struct model_hyper, head_dim), 2, 1024, 0},
-    {"llama.rope.dimension_count", offsetof(struct model_hyper, rope_dim), 2, ROPE_DIM_MAX, 0},
+    {"llama.attention.key_length", offsetof(struct model_hyper, head_dim), HEAD_DIM_LEAST,
+     HEAD_DIM_MAX, 0},
+    {"llama.rope.dimension_count", offsetof(struct model_hyper, rope_dim), 2, HEAD_DIM_MAX, 0},
 };
 
 static enum err read_numbers(const struct model *model, struct model_hyper *hyper)
@@ -73,12 +75,23 @@ static enum err read_float(const struct model *model, const char *key, float abs
     return ERR_OK;
 }
 
-/* What the file does not say follows from what it says. */
-static enum err set_defaults(const struct model *model, struct model_hyper *hyper)
+/* The values of a head are as many as its keys, which a file may say again. */
+static enum err check_value_length(const struct model *model, const struct model_hyper *hyper)
 {
     uint32_t value_length;
     enum err err = gguf_u32(model->gguf, "llama.attention.value_length", &value_length);
 
+    if (err == ERR_NOT_FOUND)
+        return ERR_OK;
+    if (err == ERR_OK && value_length != hyper->head_dim)
+        return refuse(model, "values of length %u beside keys of length %u are not supported",
+                      value_length, hyper->head_dim);
+    return err;
+}
+
+/* What the file does not say follows from what it says, and is held to the same limits. */
+static enum err set_defaults(const struct model *model, struct model_hyper *hyper)
+{
     if (hyper->kv_heads == 0)
         hyper->kv_heads = hyper->heads;
     if (hyper->heads % hyper->kv_heads != 0)
@@ -89,17 +102,15 @@ static enum err set_defaults(const struct model *model, struct model_hyper *hype
                       hyper->heads);
     if (hyper->head_dim == 0)
         hyper->head_dim = hyper->embed / hyper->heads;
+    if (hyper->head_dim < HEAD_DIM_LEAST || hyper->head_dim > HEAD_DIM_MAX)
+        return refuse(model, "heads of %u dimensions are not supported; those of %d to %d are",
+                      hyper->head_dim, HEAD_DIM_LEAST, HEAD_DIM_MAX);
     if (hyper->rope_dim == 0)
         hyper->rope_dim = hyper->head_dim;
     if (hyper->rope_dim > hyper->head_dim || hyper->rope_dim % 2 != 0)
         return refuse(model, "%u dimensions cannot be rotated in heads of %u", hyper->rope_dim,
                       hyper->head_dim);
-    if (err == ERR_NOT_FOUND)
-        return ERR_OK;
-    if (err == ERR_OK && value_length != hyper->head_dim)
-        return refuse(model, "values of length %u beside keys of length %u are not supported",
-                      value_length, hyper->head_dim);
-    return err;
+    return check_value_length(model, hyper);
 }
 
 /* Keys that would change the computation in ways that are not implemented. */
@@ -209,9 +220,10 @@ static enum err refuse_unused(const struct model *model, const bool *used)
 /* Divisors near 0 would turn angles past what maths_sincos() reduces. */
 static enum err check_rope_freqs(const struct model *model)
 {
-    float divisor[ROPE_DIM_MAX / 2];
+    float divisor[HEAD_DIM_MAX / 2];
     uint32_t len = model->hyper.rope_dim / 2;
 
+    assert(len <= HEAD_DIM_MAX / 2);
     if (model->rope_freqs == NULL)
         return ERR_OK;
     tensor_format(model->rope_freqs->type)->to_f32(model->rope_freqs->data, len, divisor);

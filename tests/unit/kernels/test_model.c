@@ -180,6 +180,62 @@ static void test_rope_divisors_are_bounded(void **state)
     }
 }
 
+/*
+ * A file that says neither attention.key_length nor rope.dimension_count: how long its heads are
+ * follows from embed and heads, each of which may be anything within its own limits.
+ */
+static struct buffer heads_of(uint32_t embed, uint32_t heads)
+{
+    const uint64_t norm = embed, freqs = embed / heads / 2 > 0 ? embed / heads / 2 : 1;
+    const uint64_t table[2] = {embed, 290};
+    struct gguf_writer writer = {0};
+    float *value = xcalloc((size_t)table[0] * table[1], sizeof(*value));
+
+    for (uint64_t i = 0; i < table[0] * table[1]; i++)
+        value[i] = 1.0f;
+    writer_text(&writer, "general.architecture", "llama");
+    writer_u32(&writer, "llama.block_count", 1);
+    writer_u32(&writer, "llama.embedding_length", embed);
+    writer_u32(&writer, "llama.feed_forward_length", 32);
+    writer_u32(&writer, "llama.context_length", 32);
+    writer_u32(&writer, "llama.attention.head_count", heads);
+    writer_f32(&writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    tiny_vocabulary(&writer, 290, 0);
+    writer_tensor(&writer, "token_embd.weight", TENSOR_F16, 2, table, value);
+    writer_tensor(&writer, "output_norm.weight", TENSOR_F32, 1, &norm, value);
+    writer_tensor(&writer, "rope_freqs.weight", TENSOR_F32, 1, &freqs, value);
+    free(value);
+    return writer_finish(&writer);
+}
+
+/*
+ * Limits hold for what follows from the keys as for what they say: 4096 divisors of positions would
+ * otherwise be written where 512 have room. The heads of the last two are as long and as short as
+ * heads may be.
+ */
+static void test_lengths_that_follow_from_keys_are_bounded(void **state)
+{
+    static const struct {
+        uint32_t embed, heads;
+        const char *sentence;
+    } files[] = {
+        {8192, 1, "heads of 8192 dimensions are not supported; those of 2 to 1024 are"},
+        {1026, 1, "heads of 1026 dimensions"},
+        {8, 8, "heads of 1 dimensions"},
+        {4, 8, "cannot be split over 8 heads"},
+        {6, 2, "3 dimensions cannot be rotated in heads of 3"},
+        {2048, 2, "the tensor blk.0.attn_norm.weight is missing"},
+        {16, 8, "the tensor blk.0.attn_norm.weight is missing"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        struct buffer file = heads_of(files[i].embed, files[i].heads);
+
+        expect_refusal(&file, files[i].sentence);
+    }
+}
+
 /* A file that would be computed differently elsewhere is not computed here. */
 static void test_variants_that_are_not_implemented_are_refused(void **state)
 {
@@ -295,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_keys_out_of_range_are_refused_by_name),
         cmocka_unit_test(test_missing_and_foreign_parts_are_refused_by_name),
         cmocka_unit_test(test_rope_divisors_are_bounded),
+        cmocka_unit_test(test_lengths_that_follow_from_keys_are_bounded),
         cmocka_unit_test(test_variants_that_are_not_implemented_are_refused),
         cmocka_unit_test(test_flipped_bytes_are_refused_or_harmless),
         cmocka_unit_test(test_another_digest_than_wanted_is_refused),
