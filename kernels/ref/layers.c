@@ -217,20 +217,21 @@ static void sample_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread
 {
     const struct job *job = arg;
     struct backend *backend = job->backend;
-    struct ref_step *step = &backend->steps[job->command->slot];
+    const struct step *step = step_of(backend, job->command);
+    struct sampled *sampled = &backend->steps[job->command->slot].sampled;
 
     for (uint32_t i = begin; i < end; i++) {
         const float *logits = act_row(backend, ACT_LOGITS, i);
         uint32_t want = job->command->pick[i];
-        const struct row *row = &backend->row[step->step.want_row[want]];
+        const struct row *row = &backend->row[step->want_row[want]];
 
-        step->bad[want] = !sample_finite(logits, backend->hyper.vocab);
-        step->token[want] =
-            step->bad[want]
+        sampled->bad[want] = !sample_finite(logits, backend->hyper.vocab);
+        sampled->token[want] =
+            sampled->bad[want]
                 ? 0
                 : sample_token(logits, backend->hyper.vocab, &backend->slots.sampling[row->slot],
                                row->position + 1, &backend->scratch[thread]);
-        backend->last[row->slot] = step->token[want];
+        backend->last[row->slot] = sampled->token[want];
     }
 }
 
@@ -240,17 +241,18 @@ static void make_embedding(const struct backend *backend, struct ref_step *step,
     uint32_t columns = backend->hyper.embed;
     const struct row *row = &backend->row[step->step.want_row[want]];
     const double *sum = backend->pool + (size_t)row->slot * columns;
-    float *out = step->embedding + (size_t)want * columns;
+    struct sampled *sampled = &step->sampled;
+    float *out = sampled->embedding + (size_t)want * columns;
     double squares = 0.0;
     double length;
 
     for (uint32_t k = 0; k < columns; k++)
         squares += sum[k] * sum[k];
     length = sqrt(squares);
-    step->token[want] = 0;
-    step->bad[want] = !(length > 0.0 && length <= 1e300);
+    sampled->token[want] = 0;
+    sampled->bad[want] = !(length > 0.0 && length <= 1e300);
     for (uint32_t k = 0; k < columns; k++)
-        out[k] = step->bad[want] ? 0.0f : (float)(sum[k] / length);
+        out[k] = sampled->bad[want] ? 0.0f : (float)(sum[k] / length);
 }
 
 static void make_embeddings(struct backend *backend, const struct command *command)

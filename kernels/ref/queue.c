@@ -203,9 +203,9 @@ enum err queue_done(struct backend *backend, unsigned slot, int timeout_ms, stru
     if (!wait_for_step(&backend->queue, step, timeout_ms))
         return ERR_AGAIN;
     *ret = (struct step_result){
-        .token = step->token,
-        .embedding = step->embedding,
-        .bad = step->bad,
+        .token = step->sampled.token,
+        .embedding = step->sampled.embedding,
+        .bad = step->sampled.bad,
         .begin_ns = step->begin_ns,
         .end_ns = step->end_ns,
     };

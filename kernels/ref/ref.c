@@ -66,13 +66,14 @@ static void plan(const struct model *model, const struct device_limits *limits,
                  struct engine_plan *ret)
 {
     const struct model_hyper *h = &model->hyper;
-    uint64_t sequence = h->embed * (sizeof(double) + DEVICE_STEPS * sizeof(float));
+    uint64_t sequence = h->embed * sizeof(double);
     uint64_t row = h->rope_dim * sizeof(float) + sizeof(struct row);
 
     *ret = (struct engine_plan){
         .weight_bytes = weight_bytes(model),
         .kv_bytes = 2 * sizeof(float) * kv_len(h, limits),
-        .activation_bytes = limits->sequences_max * sequence + limits->rows_max * row,
+        .activation_bytes = limits->sequences_max * sequence + limits->rows_max * row +
+                            DEVICE_STEPS * step_bytes(limits, h->embed),
         .kv_tokens = (uint64_t)limits->blocks * BLOCK,
         .context_max = limits->context_max,
     };
@@ -99,52 +100,15 @@ static void make_frequencies(struct backend *backend, const struct model *model)
     free(divisor);
 }
 
-static void new_step(struct ref_step *step, const struct device_limits *limits, uint32_t embed)
-{
-    uint32_t sequences = limits->sequences_max;
-
-    step->step.seq_slot = xcalloc(sequences, sizeof(uint32_t));
-    step->step.seq_row = xcalloc(sequences, sizeof(uint32_t));
-    step->step.seq_rows = xcalloc(sequences, sizeof(uint32_t));
-    step->step.seq_ctx = xcalloc(sequences, sizeof(uint32_t));
-    step->step.token = xcalloc(limits->rows_max, sizeof(int32_t));
-    step->step.want_row = xcalloc(sequences, sizeof(uint32_t));
-    step->step.want_seq = xcalloc(sequences, sizeof(uint32_t));
-    step->token = xcalloc(sequences, sizeof(*step->token));
-    step->bad = xcalloc(sequences, sizeof(*step->bad));
-    step->embedding = xcalloc((size_t)sequences * embed, sizeof(*step->embedding));
-}
-
-static void release_step(struct ref_step *step)
-{
-    free(step->step.seq_slot);
-    free(step->step.seq_row);
-    free(step->step.seq_rows);
-    free(step->step.seq_ctx);
-    free(step->step.token);
-    free(step->step.want_row);
-    free(step->step.want_seq);
-    free(step->token);
-    free(step->bad);
-    free(step->embedding);
-}
-
-static void new_slots(struct slots *slots, const struct device_limits *limits)
-{
-    slots->blocks_stride = (limits->context_max + BLOCK - 1) / BLOCK;
-    slots->sampling = xcalloc(limits->sequences_max, sizeof(*slots->sampling));
-    slots->pool = xcalloc(limits->sequences_max, sizeof(*slots->pool));
-    slots->blocks =
-        xcalloc((size_t)limits->sequences_max * slots->blocks_stride, sizeof(*slots->blocks));
-}
-
 static void ref_close(struct backend *backend)
 {
     if (backend == NULL)
         return;
     queue_stop(backend);
-    for (unsigned slot = 0; slot < DEVICE_STEPS; slot++)
-        release_step(&backend->steps[slot]);
+    for (unsigned slot = 0; slot < DEVICE_STEPS; slot++) {
+        step_release(&backend->steps[slot].step);
+        sampled_release(&backend->steps[slot].sampled);
+    }
     for (struct weight *weight = backend->weights, *next; weight != NULL; weight = next) {
         next = weight->next;
         free(weight->value);
@@ -157,9 +121,7 @@ static void ref_close(struct backend *backend)
     }
     for (enum act act = 0; act < ACT_COUNT; act++)
         free(backend->act[act]);
-    free(backend->slots.sampling);
-    free(backend->slots.pool);
-    free(backend->slots.blocks);
+    slots_release(&backend->slots);
     free(backend->scratch);
     free(backend->score);
     free(backend->row);
@@ -195,9 +157,11 @@ static enum err allocate(struct backend *backend)
     backend->angle = xcalloc((size_t)limits->rows_max * h->rope_dim, sizeof(float));
     backend->last = xcalloc(sequences, sizeof(*backend->last));
     backend->pool = xcalloc(sequences * h->embed, sizeof(*backend->pool));
-    new_slots(&backend->slots, limits);
-    for (unsigned slot = 0; slot < DEVICE_STEPS; slot++)
-        new_step(&backend->steps[slot], limits, h->embed);
+    slots_init(&backend->slots, limits);
+    for (unsigned slot = 0; slot < DEVICE_STEPS; slot++) {
+        step_init(&backend->steps[slot].step, limits);
+        sampled_init(&backend->steps[slot].sampled, limits, h->embed);
+    }
     backend->scratch = xcalloc(team_threads(backend->team), sizeof(*backend->scratch));
     backend->score = xcalloc(team_threads(backend->team), sizeof(*backend->score));
     for (uint32_t i = 0; i < team_threads(backend->team); i++) {

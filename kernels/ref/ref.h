@@ -13,6 +13,7 @@
 #include "kernels/ops.h"
 #include "kernels/ref/team.h"
 #include "kernels/sample.h"
+#include "kernels/step.h"
 
 #include <pthread.h>
 
@@ -66,9 +67,7 @@ struct command {
 
 struct ref_step {
     struct step step;
-    uint32_t *token;   /* [sequences_max] */
-    uint8_t *bad;      /* [sequences_max] */
-    float *embedding;  /* [sequences_max][E] */
+    struct sampled sampled;
     uint64_t ready_ns; /* when it was enqueued */
     uint64_t begin_ns, end_ns;
     uint64_t part_ns[PART_COUNT];

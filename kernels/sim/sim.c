@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "config/log.h"
+#include "kernels/step.h"
 
 enum { BLOCK = DEVICE_BLOCK_TOKENS, STRIDE = 64 };
 
@@ -22,10 +23,8 @@ static const char alphabet[65] = "aabbccdddeeeeeefghhhiiijklllmnnnnooopqrrrssstt
 
 struct sim_step {
     struct step step;
-    uint64_t *row_hash; /* [R] */
-    uint32_t *token;    /* [W] */
-    uint8_t *bad;       /* [W], always 0 */
-    float *embedding;   /* [W][SIM_EMBEDDING_LEN] */
+    struct sampled sampled; /* none is ever bad */
+    uint64_t *row_hash;     /* [R] */
     uint64_t begin_ns;
     uint64_t part_ns[PART_COUNT];
     uint64_t due_ns; /* on the wall */
@@ -98,9 +97,8 @@ static enum err check(const struct sim_options *options)
 static enum err sim_plan(const struct model *model, const struct device_limits *limits,
                          struct engine_plan *ret)
 {
-    const uint64_t per_step = (uint64_t)limits->rows_max * (sizeof(uint64_t) + sizeof(int32_t)) +
-                              (uint64_t)limits->sequences_max *
-                                  (7 * sizeof(uint32_t) + 1 + SIM_EMBEDDING_LEN * sizeof(float));
+    const uint64_t per_step =
+        step_bytes(limits, SIM_EMBEDDING_LEN) + limits->rows_max * sizeof(uint64_t);
 
     (void)model;
     ret->weight_bytes = 0;
@@ -109,38 +107,6 @@ static enum err sim_plan(const struct model *model, const struct device_limits *
     ret->kv_tokens = (uint64_t)limits->blocks * BLOCK;
     ret->context_max = limits->context_max;
     return ERR_OK;
-}
-
-static void new_step(struct sim_step *step, const struct device_limits *limits)
-{
-    const uint32_t sequences = limits->sequences_max;
-
-    step->step.seq_slot = xcalloc(sequences, sizeof(uint32_t));
-    step->step.seq_row = xcalloc(sequences, sizeof(uint32_t));
-    step->step.seq_rows = xcalloc(sequences, sizeof(uint32_t));
-    step->step.seq_ctx = xcalloc(sequences, sizeof(uint32_t));
-    step->step.token = xcalloc(limits->rows_max, sizeof(int32_t));
-    step->step.want_row = xcalloc(sequences, sizeof(uint32_t));
-    step->step.want_seq = xcalloc(sequences, sizeof(uint32_t));
-    step->row_hash = xcalloc(limits->rows_max, sizeof(uint64_t));
-    step->token = xcalloc(sequences, sizeof(uint32_t));
-    step->bad = xcalloc(sequences, 1);
-    step->embedding = xcalloc(sequences, SIM_EMBEDDING_LEN * sizeof(float));
-}
-
-static void free_step(struct sim_step *step)
-{
-    free(step->step.seq_slot);
-    free(step->step.seq_row);
-    free(step->step.seq_rows);
-    free(step->step.seq_ctx);
-    free(step->step.token);
-    free(step->step.want_row);
-    free(step->step.want_seq);
-    free(step->row_hash);
-    free(step->token);
-    free(step->bad);
-    free(step->embedding);
 }
 
 static enum err sim_open(const struct model *model, const struct engine_options *options,
@@ -156,16 +122,16 @@ static enum err sim_open(const struct model *model, const struct engine_options 
     sim = xcalloc(1, sizeof(*sim));
     sim->device.ops = &sim_device;
     sim->options = options->sim;
-    sim->slots.blocks_stride = (limits->context_max + BLOCK - 1) / BLOCK;
-    sim->slots.sampling = xcalloc(sequences, sizeof(*sim->slots.sampling));
-    sim->slots.pool = xcalloc(sequences, 1);
-    sim->slots.blocks = xcalloc(sequences, sim->slots.blocks_stride * sizeof(uint32_t));
+    slots_init(&sim->slots, limits);
     sim->kv = xcalloc(limits->blocks, BLOCK * sizeof(uint64_t));
     sim->last = xcalloc(sequences, sizeof(uint32_t));
     sim->pool = xcalloc(sequences, sizeof(uint64_t));
     sim->key = xcalloc(sequences, sizeof(uint64_t));
-    for (int i = 0; i < DEVICE_STEPS; i++)
-        new_step(&sim->steps[i], limits);
+    for (int i = 0; i < DEVICE_STEPS; i++) {
+        step_init(&sim->steps[i].step, limits);
+        sampled_init(&sim->steps[i].sampled, limits, SIM_EMBEDDING_LEN);
+        sim->steps[i].row_hash = xcalloc(limits->rows_max, sizeof(uint64_t));
+    }
     sim->clock_ns = options->sim.load_ns;
     if (sim->options.pace > 0)
         sleep_until(pace(sim, options->sim.load_ns));
@@ -179,11 +145,12 @@ static void sim_close(struct device *device)
 
     if (sim == NULL)
         return;
-    for (int i = 0; i < DEVICE_STEPS; i++)
-        free_step(&sim->steps[i]);
-    free(sim->slots.sampling);
-    free(sim->slots.pool);
-    free(sim->slots.blocks);
+    for (int i = 0; i < DEVICE_STEPS; i++) {
+        step_release(&sim->steps[i].step);
+        sampled_release(&sim->steps[i].sampled);
+        free(sim->steps[i].row_hash);
+    }
+    slots_release(&sim->slots);
     free(sim->kv);
     free(sim->last);
     free(sim->pool);
@@ -333,7 +300,7 @@ static void sim_sample(struct device *device, unsigned slot)
     const uint64_t end_below = ((uint64_t)sim->options.eos_per_million << 32) / 1000000;
     const uint64_t *row_hash = step->row_hash, *key = sim->key;
     const uint32_t *seq_slot = plan->seq_slot, decodes = plan->decodes;
-    uint32_t *token = step->token, *last = sim->last;
+    uint32_t *token = step->sampled.token, *last = sim->last;
 
     for (uint32_t i = 0; i < decodes; i++) {
         const uint32_t at = seq_slot[i];
@@ -345,7 +312,7 @@ static void sim_sample(struct device *device, unsigned slot)
 
         if (sim->slots.pool[at]) {
             token[want] = 0;
-            embed(sim, at, step->embedding + (size_t)want * SIM_EMBEDDING_LEN);
+            embed(sim, at, step->sampled.embedding + (size_t)want * SIM_EMBEDDING_LEN);
         } else {
             token[want] = last[at] = draw(row_hash[plan->want_row[want]], key[at], end_below);
         }
@@ -373,9 +340,9 @@ static enum err sim_done(struct device *device, unsigned slot, int timeout_ms,
         if (now < step->due_ns)
             sleep_until(step->due_ns);
     }
-    ret->token = step->token;
-    ret->embedding = step->embedding;
-    ret->bad = step->bad;
+    ret->token = step->sampled.token;
+    ret->embedding = step->sampled.embedding;
+    ret->bad = step->sampled.bad;
     ret->begin_ns = ret->end_ns = step->begin_ns;
     for (int part = 0; part < PART_COUNT; part++)
         ret->end_ns += ret->part_ns[part] = step->part_ns[part];

@@ -373,7 +373,7 @@ static void test_a_plan_counts_what_is_allocated(void **state)
     limits.rows_max++;
     assert_int_equal(ref_device.plan(model, &limits, &more), ERR_OK);
     assert_int_equal(more.activation_bytes - plan.activation_bytes,
-                     4 * (32 + 32 + 64 + 32 + 32 + 128 + 64) + 8 * 4 + 8);
+                     4 * (32 + 32 + 64 + 32 + 32 + 128 + 64) + 8 * 4 + 8 + 2 * 4 /* ids */);
     assert_int_equal(more.kv_bytes, plan.kv_bytes);
     model_close(model);
     buffer_release(&file);
