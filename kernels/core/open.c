@@ -76,6 +76,11 @@ static enum err size_pool(const struct device_ops *ops, const struct model *mode
     if (blocks > BLOCKS_MAX)
         return fail(ERR_SETTINGS, "kv_tokens is %" PRIu64 ", allowed are up to %" PRIu64,
                     options->kv_tokens, (uint64_t)BLOCKS_MAX * BLOCK);
+    if (one.kv_bytes > 0 && blocks > (UINT64_MAX >> 1) / one.kv_bytes)
+        return fail(ERR_SETTINGS,
+                    "a KV pool of %" PRIu64 " tokens of this model has more bytes than can be "
+                    "counted: lower kv_tokens",
+                    blocks * BLOCK);
     if (blocks < each && (options->context_max != 0 || blocks == 0))
         return fail(ERR_SETTINGS,
                     "the KV pool holds %" PRIu64 " tokens, less than one context of "

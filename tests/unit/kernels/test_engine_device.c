@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "engine_rig.h"
+#include "heard.h"
 #include "kernels/core/core.h"
 #include "kernels/sim/sim.h"
 
@@ -23,6 +24,7 @@ static struct {
     uint32_t bad_step;
     uint32_t fail_step; /* done() of this step fails */
     uint32_t steps;
+    uint64_t block_kv_bytes; /* what plan() says of each KV block, if not 0 */
     uint64_t begin_ns[DEVICE_STEPS];
     struct device device;
     struct device *inner;
@@ -33,7 +35,11 @@ static struct {
 static enum err rough_plan(const struct model *model, const struct device_limits *limits,
                            struct engine_plan *ret)
 {
-    return sim_device.plan(model, limits, ret);
+    const enum err rc = sim_device.plan(model, limits, ret);
+
+    if (rough.block_kv_bytes > 0)
+        ret->kv_bytes = limits->blocks * rough.block_kv_bytes;
+    return rc;
 }
 
 static enum err rough_open(const struct model *model, const struct engine_options *options,
@@ -269,6 +275,23 @@ static void test_a_failed_device_stays_failed(void **state)
     engine_close(engine);
 }
 
+/* A model of many long heads and a pool of many tokens: their product wraps, and is not allocated. */
+static void test_a_pool_whose_bytes_cannot_be_counted_is_refused(void **state)
+{
+    struct engine_options options = rig_options();
+    struct engine *engine = NULL;
+
+    (void)state;
+    options.kv_tokens = 1ull << 24;
+    assert_int_equal(core_open(&options, &rough_device, &engine), ERR_OK);
+    engine_close(engine);
+    rough.block_kv_bytes = 1ull << 45;
+    heard_start();
+    assert_int_equal(core_open(&options, &rough_device, &engine), ERR_SETTINGS);
+    assert_non_null(strstr(heard(), "a KV pool of 16777216 tokens of this model has more bytes"));
+    heard_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +300,7 @@ int main(void)
         cmocka_unit_test_setup(test_bad_logits_fail_their_request_alone, clear),
         cmocka_unit_test_setup(test_a_bad_embedding_is_not_given_out, clear),
         cmocka_unit_test_setup(test_a_failed_device_stays_failed, clear),
+        cmocka_unit_test_setup(test_a_pool_whose_bytes_cannot_be_counted_is_refused, clear),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
