@@ -80,7 +80,7 @@ static const struct setting rows[] = {
      "The largest body that goes through Kafka; larger ones are stored aside and fetched by the "
      "worker."},
     {"submit.spool_dir", PATH(S, submit.spool_dir), "/var/tmp", NULL, NULL, NULL,
-     "Where standard input and large sets of ids are kept while a file is read."},
+     "Where standard input, unpacked files and large sets of ids are kept while a file is read."},
     {"submit.chunk_lines_min", U32(S, submit.chunk_lines_min), "16", "1", "1024", NULL,
      "The fewest lines of a chunk, but for a job's last."},
     {"submit.chunk_lines_max", U32(S, submit.chunk_lines_max), "1024", "1", "1024", NULL,

@@ -9,10 +9,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -20,16 +19,20 @@ enum {
     PIECE_BYTES = 256 * 1024,
     SPOOL_MEMORY_BYTES = 1 << 20, /* what is smaller never touches the disk */
     MAGIC_BYTES = 4,
+    /* What is kept beyond line_bytes_max: a mark of byte order is no part of the line. */
+    LONG_LINE_BYTES = 4,
+    LONG_LINE_TIMES = 64, /* line_bytes_max: where a line is given up */
 };
 
 struct input {
     const char *path; /* for sentences */
     char *name;
-    int fd;              /* the plain file, or where the spool came from */
-    struct stat before;  /* of a plain file */
+    int fd;             /* the plain file, or where the spool comes from */
+    struct stat before; /* of `fd` when it was opened */
+    bool plain;         /* it is read where it lies */
+    struct input_spool options;
     struct spill *spool; /* NULL: a plain file */
-    input_progress_fn *on_progress_cb;
-    void *data;
+    uint64_t line_bytes; /* since the last newline, while it is spooled */
 };
 
 static enum err open_failed(const char *path)
@@ -70,12 +73,61 @@ static enum err read_piece(const struct input *input, char *piece, size_t size, 
     return ERR_OK;
 }
 
-static enum err keep(struct input *input, const void *data, size_t len)
+/*
+ * The rest of a line, or a piece of it. Of one that is too long the beginning is kept, and a byte
+ * that keeps it from being taken for a blank line.
+ */
+static enum err keep_line(struct input *input, const char *text, size_t len, bool ends)
 {
-    enum err rc = spill_append(input->spool, data, len);
+    uint64_t most = input->options.line_bytes_max + LONG_LINE_BYTES;
+    uint64_t room = input->line_bytes < most ? most - input->line_bytes : 0;
+    bool cut = room > 0 && len >= room;
+    enum err rc = spill_append(input->spool, text, cut ? (size_t)room - 1 : room > 0 ? len : 0);
 
-    if (rc == ERR_OK && input->on_progress_cb != NULL)
-        input->on_progress_cb(input->data, spill_size(input->spool));
+    if (rc == ERR_OK && cut)
+        rc = spill_append(input->spool, "~", 1);
+    input->line_bytes += len;
+    if (rc == ERR_OK && input->line_bytes > input->options.line_bytes_max * LONG_LINE_TIMES)
+        rc = fail(ERR_INPUT,
+                  "%s has a line of more than %d times %" PRIu64 " bytes (submit.line_bytes_max): "
+                  "this is no file of requests",
+                  input->path, LONG_LINE_TIMES, input->options.line_bytes_max);
+    if (rc == ERR_OK && ends) {
+        rc = spill_append(input->spool, "\n", 1);
+        input->line_bytes = 0;
+    }
+    return rc;
+}
+
+static enum err keep_lines(struct input *input, const char *at, const char *end)
+{
+    enum err rc = ERR_OK;
+
+    while (rc == ERR_OK && at < end) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        size_t len = (size_t)((newline != NULL ? newline : end) - at);
+
+        rc = keep_line(input, at, len, newline != NULL);
+        at += len + 1;
+    }
+    return rc;
+}
+
+static enum err keep(struct input *input, const char *data, size_t len)
+{
+    enum err rc;
+
+    if (input->line_bytes + len > input->options.line_bytes_max) {
+        rc = keep_lines(input, data, data + len);
+    } else { /* no line in it can be too long */
+        const char *last = memrchr(data, '\n', len);
+
+        input->line_bytes =
+            last != NULL ? (size_t)(data + len - last) - 1 : input->line_bytes + len;
+        rc = spill_append(input->spool, data, len);
+    }
+    if (rc == ERR_OK && input->options.on_progress_cb != NULL)
+        input->options.on_progress_cb(input->options.data, spill_size(input->spool));
     return rc;
 }
 
@@ -132,13 +184,18 @@ static bool is_zstd(const char *data, size_t len)
     return len >= MAGIC_BYTES && memcmp(data, "\x28\xb5\x2f\xfd", MAGIC_BYTES) == 0;
 }
 
-static enum err spool(struct input *input, const char *dir)
+enum err input_spool(struct input *input, const struct input_spool *options)
 {
-    char *piece = xmalloc(PIECE_BYTES);
+    char *piece;
     size_t len = 0;
-    enum err rc = read_piece(input, piece, PIECE_BYTES, &len);
+    enum err rc;
 
-    input->spool = spill_new(dir, "the input", SPOOL_MEMORY_BYTES);
+    if (input->plain)
+        return ERR_OK;
+    piece = xmalloc(PIECE_BYTES);
+    rc = read_piece(input, piece, PIECE_BYTES, &len);
+    input->options = *options;
+    input->spool = spill_new(options->dir, "the input", SPOOL_MEMORY_BYTES);
     if (rc == ERR_OK && is_zstd(piece, len)) {
         rc = spool_zstd(input, piece, len);
     } else {
@@ -152,15 +209,14 @@ static enum err spool(struct input *input, const char *dir)
     return rc;
 }
 
-/* Whether the file can be read where it lies. */
-static enum err look(struct input *input, bool *ret_plain)
+/* Whether there is a file, and whether it can be read where it lies. */
+static enum err look(struct input *input)
 {
     char magic[MAGIC_BYTES];
     ssize_t n;
 
     if (fstat(input->fd, &input->before) != 0)
         return read_failed(input);
-    *ret_plain = false;
     if (S_ISDIR(input->before.st_mode)) {
         errno = EISDIR;
         return read_failed(input);
@@ -170,27 +226,21 @@ static enum err look(struct input *input, bool *ret_plain)
     n = pread(input->fd, magic, sizeof(magic), 0);
     if (n < 0)
         return read_failed(input);
-    *ret_plain = !is_zstd(magic, (size_t)n);
+    input->plain = !is_zstd(magic, (size_t)n);
     return ERR_OK;
 }
 
-enum err input_open(const char *path, const char *spool_dir, input_progress_fn *on_progress_cb,
-                    void *data, struct input **ret)
+enum err input_open(const char *path, struct input **ret)
 {
     struct input *input = xcalloc(1, sizeof(*input));
     bool standard = strcmp(path, "-") == 0;
     const char *slash = strrchr(path, '/');
-    bool plain = false;
     enum err rc;
 
     input->path = standard ? "standard input" : path;
     input->name = xstrdup(slash != NULL ? slash + 1 : path);
-    input->on_progress_cb = on_progress_cb;
-    input->data = data;
     input->fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    rc = input->fd < 0 ? open_failed(path) : look(input, &plain);
-    if (rc == ERR_OK && !plain)
-        rc = spool(input, spool_dir);
+    rc = input->fd < 0 ? open_failed(path) : look(input);
     if (rc != ERR_OK) {
         input_close(input);
         return rc;
@@ -247,6 +297,12 @@ enum err input_read(struct input *input, uint64_t at, void *ret, size_t len, siz
         got += (size_t)n;
     }
     return ERR_OK;
+}
+
+bool input_is(const struct input *input, const struct stat *file)
+{
+    return S_ISREG(file->st_mode) && file->st_dev == input->before.st_dev &&
+           file->st_ino == input->before.st_ino;
 }
 
 enum err input_check_unchanged(const struct input *input)

@@ -79,9 +79,14 @@ static enum err look_ahead(struct submit *submit)
 
 static enum err validate(struct submit *submit)
 {
+    struct input_spool spool = {
+        .dir = submit->cli->settings->submit.spool_dir,
+        .line_bytes_max = submit->cli->settings->submit.line_bytes_max,
+        .on_progress_cb = on_spool_cb,
+        .data = submit,
+    };
     struct scan_options options;
-    enum err rc = input_open(submit->options->file, submit->cli->settings->submit.spool_dir,
-                             on_spool_cb, submit, &submit->input);
+    enum err rc = input_spool(submit->input, &spool);
 
     if (rc == ERR_OK)
         rc = look_ahead(submit);
@@ -242,6 +247,8 @@ enum err submit_run(struct cli *cli, const struct submit_options *options)
     enum err rc = submit_check_options(&submit);
 
     progress_init(&submit.progress, false);
+    if (rc == ERR_OK)
+        rc = input_open(options->file, &submit.input);
     if (rc == ERR_OK)
         rc = cli_connect(cli, true);
     if (rc == ERR_OK)

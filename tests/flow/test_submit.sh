@@ -121,6 +121,17 @@ is "$(status mserve-submit --on-invalid skip "$work/blank.jsonl")" 2 "nor has a 
 is "$(MSERVE_SUBMIT_LINE_BYTES_MAX=1KiB status mserve-submit <(printf '%2000s\n' x))" 2 "a line over the limit"
 like "$(said)" 'line 1: line_too_long' "is told"
 
+# ---- a few packed bytes that unpack to a lot
+
+{ lines 1 2; head -c 500000000 /dev/zero; echo; lines 3 3; } | zstd -q >"$work/bomb.zst"
+bomb() { (ulimit -f 40960; exec mserve-submit --dry-run --on-invalid skip "$1"); }
+is "$(status bomb "$work/bomb.zst")" 0 "a line of 500 MB does not fill the spool"
+like "$(cat "$work/out")" '4 requests for /v1/completions' "and is one request of four"
+like "$(said)" 'line 3: line_too_long' "that is not valid"
+head -c 1200000000 /dev/zero | zstd -q >"$work/bomb.zst"
+is "$(status bomb "$work/bomb.zst")" 2 "a line of more than 1 GB"
+like "$(said)" 'is no file of requests' "is given up"
+
 # ---- large bodies go aside
 
 python3 - >"$work/large.jsonl" <<'PY'
@@ -145,6 +156,7 @@ is "$(job_of "$(submit --new "$work/large.jsonl")" >/dev/null; sql "select count
 
 before=$(sql "select count(*) from mserve.jobs")
 is "$(status mserve-submit "$work/none.jsonl")" 8 "no such file"
+is "$(MSERVE_POSTGRES_DSN='host=127.0.0.1 port=1' status mserve-submit "$work/none.jsonl")" 8 "whatever else is not there"
 is "$(status mserve-submit "$work")" 2 "a folder is no file"
 is "$(MSERVE_KAFKA_BROKERS=127.0.0.1:1 status mserve-submit "$work/999.jsonl")" 3 "no broker"
 like "$(said)" '^mserve-submit: no Kafka broker answers at 127.0.0.1:1' "is one sentence"

@@ -94,7 +94,7 @@ static int make(void **state)
     }
     fwrite(fixture->text.data, 1, fixture->text.len, out);
     fclose(out);
-    assert_int_equal(input_open(fixture->path, "/tmp", NULL, NULL, &fixture->input), ERR_OK);
+    assert_int_equal(input_open(fixture->path, &fixture->input), ERR_OK);
     assert_int_equal(scan_run(fixture->input, &options, &fixture->scan), ERR_OK);
     *state = fixture;
     return 0;

@@ -44,11 +44,19 @@ static struct scan_options options(void)
     return (struct scan_options){.line_bytes_max = 1 << 20, .spool_dir = "/tmp", .threads = 2};
 }
 
+static enum err spool(struct input *input, uint64_t line_bytes_max)
+{
+    struct input_spool with = {.dir = "/tmp", .line_bytes_max = line_bytes_max};
+
+    return input_spool(input, &with);
+}
+
 static struct input *open_input(const char *name)
 {
     struct input *input;
 
-    assert_int_equal(input_open(name, "/tmp", NULL, NULL, &input), ERR_OK);
+    assert_int_equal(input_open(name, &input), ERR_OK);
+    assert_int_equal(spool(input, 1 << 20), ERR_OK);
     return input;
 }
 
@@ -291,10 +299,77 @@ static void test_broken_zstd_is_refused(void **state)
         text[i] = (char)(i * i >> 5);
     len = ZSTD_compress(small, sizeof(small), text, sizeof(text), 1);
     write_file(small, len - 5);
-    assert_int_equal(input_open(path, "/tmp", NULL, NULL, &input), ERR_INPUT);
+    assert_int_equal(input_open(path, &input), ERR_OK);
+    assert_int_equal(spool(input, 1 << 20), ERR_INPUT);
+    input_close(input);
     memset(small + 6, 0xff, 8);
     write_file(small, len);
-    assert_int_equal(input_open(path, "/tmp", NULL, NULL, &input), ERR_INPUT);
+    assert_int_equal(input_open(path, &input), ERR_OK);
+    assert_int_equal(spool(input, 1 << 20), ERR_INPUT);
+    input_close(input);
+}
+
+static void write_packed(const struct buffer *text)
+{
+    size_t cap = ZSTD_compressBound(text->len);
+    char *small = malloc(cap);
+    size_t len = ZSTD_compress(small, cap, text->data, text->len, 1);
+
+    assert_false(ZSTD_isError(len));
+    write_file(small, len);
+    free(small);
+}
+
+/* Blank but for its last byte. */
+static void add_long_line(struct buffer *text, size_t len)
+{
+    memset(buffer_reserve(text, len), ' ', len);
+    text->len += len - 1;
+    buffer_add_text(text, "x\n");
+}
+
+/*
+ * A few packed bytes may unpack to any length. Of a line over the limit the spool keeps what shows
+ * it, and the file is judged as the plain one is; a line far over the limit ends the reading.
+ */
+static void test_a_packed_long_line_does_not_fill_the_spool(void **state)
+{
+    struct scan_options with = options();
+    struct buffer text = {0};
+    struct input *input;
+    struct scan scan;
+    char *plain, *packed;
+
+    (void)state;
+    with.line_bytes_max = 100000;
+    add_line(&text, "a", "x");
+    add_long_line(&text, 3 << 20);
+    add_line(&text, "b", "x");
+    add_long_line(&text, 100000 + 4);
+    add_long_line(&text, 100000);
+    add_line(&text, "a", "x");
+    write_file(text.data, text.len);
+    scan = scan_file(path, &with);
+    plain = errors_of(&scan);
+    scan_release(&scan);
+
+    write_packed(&text);
+    assert_int_equal(input_open(path, &input), ERR_OK);
+    assert_int_equal(spool(input, with.line_bytes_max), ERR_OK);
+    assert_true(input_size(input) > 300000 && input_size(input) < 301000);
+    assert_int_equal(scan_run(input, &with, &scan), ERR_OK);
+    packed = errors_of(&scan);
+    assert_non_null(strstr(packed, "\"line_too_long\""));
+    assert_string_equal(packed, plain);
+    scan_release(&scan);
+    input_close(input);
+
+    assert_int_equal(input_open(path, &input), ERR_OK);
+    assert_int_equal(spool(input, 1000), ERR_INPUT);
+    input_close(input);
+    free(plain);
+    free(packed);
+    buffer_release(&text);
 }
 
 static void test_what_is_no_file_is_refused(void **state)
@@ -302,8 +377,8 @@ static void test_what_is_no_file_is_refused(void **state)
     struct input *input;
 
     (void)state;
-    assert_int_equal(input_open("/tmp/does/not/exist", "/tmp", NULL, NULL, &input), ERR_NOT_FOUND);
-    assert_int_equal(input_open("/tmp", "/tmp", NULL, NULL, &input), ERR_INPUT);
+    assert_int_equal(input_open("/tmp/does/not/exist", &input), ERR_NOT_FOUND);
+    assert_int_equal(input_open("/tmp", &input), ERR_INPUT);
 }
 
 /* What would be sent is not what was validated: such a file is refused. */
@@ -444,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_a_long_line_is_one_bad_line),
         cmocka_unit_test(test_an_empty_file_has_no_requests),
         cmocka_unit_test(test_broken_zstd_is_refused),
+        cmocka_unit_test(test_a_packed_long_line_does_not_fill_the_spool),
         cmocka_unit_test(test_what_is_no_file_is_refused),
         cmocka_unit_test(test_a_file_that_changes_is_noticed),
         cmocka_unit_test(test_the_first_good_line_decides),
