@@ -1,6 +1,7 @@
 /* scheduler.c: one round after the other. */
 #include "scheduler/scheduler.h"
 
+#include "config/clock.h"
 #include "config/log.h"
 #include "scheduler/sweep.h"
 #include "sql/lease.h"
@@ -9,6 +10,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { FOLDING_MS_MAX = 10000 };
 
 struct scheduler {
     struct scheduler_options options;
@@ -55,21 +58,40 @@ static void log_event(const struct db_result *events, int row)
         log_info("job.timed_out", "job=%s what=%s state=%s", id, event.data, state.data);
 }
 
-/* *ret_active is false when another scheduler is at it. */
-static enum err tick(struct scheduler *scheduler, bool *ret_active)
+static bool is_event(const struct db_result *events, int row, const char *event)
+{
+    return row >= 0 && strcmp(db_get_slice(events, row, 0).data, event) == 0;
+}
+
+/* *ret_active is false when another scheduler is at it; *ret_more: it is to be called again. */
+static enum err tick(struct scheduler *scheduler, bool *ret_active, bool *ret_more)
 {
     struct db_result events = {0};
-    enum err rc =
-        db_exec(scheduler->db, QUERY_SCHEDULER_TICK,
-                DB_PARAMS(db_i64((int64_t)scheduler->options.abandoned_after_ms)), &events);
+    enum err rc = db_exec(scheduler->db, QUERY_SCHEDULER_TICK,
+                          DB_PARAMS(db_i64((int64_t)scheduler->options.abandoned_after_ms),
+                                    db_i64((int64_t)scheduler->options.deltas_max)),
+                          &events);
 
     if (rc)
         return rc;
-    *ret_active = events.rows == 0 || strcmp(db_get_slice(&events, 0, 0).data, "standby") != 0;
-    for (int row = 0; *ret_active && row < events.rows; row++)
+    *ret_active = !is_event(&events, events.rows - 1, "standby");
+    *ret_more = is_event(&events, events.rows - 1, "more");
+    for (int row = 0; *ret_active && row < events.rows - (int)*ret_more; row++)
         log_event(&events, row);
     db_result_release(&events);
     return ERR_OK;
+}
+
+/* Each a transaction of its own: what was folded stays so when a later one fails. */
+static enum err tick_while_more(struct scheduler *scheduler, bool (*stop)(void), bool *ret_active)
+{
+    uint64_t end_ns = clock_mono_ns() + FOLDING_MS_MAX * (uint64_t)CLOCK_NS_PER_MS;
+    bool more = true;
+    enum err rc = ERR_OK;
+
+    while (!rc && more && !(stop && stop()) && clock_mono_ns() < end_ns)
+        rc = tick(scheduler, ret_active, &more);
+    return rc;
 }
 
 enum err scheduler_round(struct scheduler *scheduler, bool (*stop)(void))
@@ -85,7 +107,7 @@ enum err scheduler_round(struct scheduler *scheduler, bool (*stop)(void))
             rc = migrate_check(scheduler->db);
     }
     if (!rc)
-        rc = tick(scheduler, &active);
+        rc = tick_while_more(scheduler, stop, &active);
     if (!rc && active)
         rc = lease_bury_expired(scheduler->db, NULL);
     if (!rc && active) {

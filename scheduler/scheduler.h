@@ -19,6 +19,7 @@ struct scheduler_options {
     struct db_options db;        /* its strings outlive the scheduler */
     uint64_t interval_ms;        /* from one round to the next */
     uint64_t abandoned_after_ms; /* silence after which an upload is abandoned */
+    uint64_t deltas_max;         /* how many one fold takes: it must fit the statement time-out */
     uint64_t lease_ms;           /* of the worker without a device that writes rows */
     const char *currency;        /* of that worker's price, which is 0 */
 };
@@ -30,7 +31,8 @@ enum err scheduler_open(const struct scheduler_options *options, struct schedule
 void scheduler_close(struct scheduler *scheduler); /* NULL is allowed */
 
 /*
- * One round. `stop` (may be NULL) is asked between two commits of a long sweep. An error leaves the
+ * One round: where more waits than one fold takes, as many folds as there is time for (10 s). `stop`
+ * (may be NULL) is asked between two folds, and between two commits of a long sweep. An error leaves the
  * scheduler usable: the next round connects again.
  */
 enum err scheduler_round(struct scheduler *scheduler, bool (*stop)(void));

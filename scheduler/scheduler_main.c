@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <time.h>
 
-enum { RETRY_MS_MIN = 500, RETRY_MS_MAX = 10000 };
+enum { RETRY_MS_MIN = 500, RETRY_MS_MAX = 10000, DELTAS_MAX = 1000000 };
 
 static const char *config_path;
 
@@ -56,6 +56,7 @@ static struct scheduler_options options_of(const struct settings *settings)
                .idle_in_transaction_timeout_ms = 15000},
         .interval_ms = settings->scheduler.fold_interval_ms,
         .abandoned_after_ms = settings->submit.upload_abandoned_after_ms,
+        .deltas_max = DELTAS_MAX, /* 2 s; the time-out is 60 s */
         .lease_ms = settings->worker.lease_ms,
         .currency = settings->worker.currency,
     };

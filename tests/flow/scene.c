@@ -62,7 +62,7 @@ void scene_expire(struct db *db, const char *worker_name)
 {
     assert_int_equal(db_exec(db,
                              "update mserve.workers set lease_until = clock_timestamp() - "
-                             "interval '1 s' where name = $1 and closed_at is null",
+                             "interval '1 s', lease_ms = 1 where name = $1 and closed_at is null",
                              DB_PARAMS(db_text(worker_name)), NULL),
                      ERR_OK);
 }

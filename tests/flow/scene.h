@@ -23,7 +23,10 @@ void scene_clear(struct db *db);
 int64_t scene_rows(struct db *db);
 int64_t scene_rows_of(struct db *db, const struct lease *lease);
 
-/* The leases of these workers ran out a second ago: what waiting would do, without the wait. */
+/*
+ * The leases of these workers ran out a second ago: what waiting would do, without the wait. They are
+ * short ones, so that a server that has just started makes no difference.
+ */
 void scene_expire(struct db *db, const char *worker_name);
 
 /* A worker without partitions whose commits go where `options` says. */

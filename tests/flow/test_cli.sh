@@ -69,7 +69,7 @@ job=$(submit "$work/x.jsonl")
 uuid=$(uuid_of "$job")
 mserve get "$job" >"$work/object"
 is "$(python3 -c 'import json,sys; o = json.load(sys.stdin); print(o["object"], o["id"], o["status"], o["endpoint"], o["model"], o["request_counts"])' <"$work/object")" \
-    "batch $job in_progress /v1/completions m {'total': 300, 'completed': 0, 'failed': 0}" "get prints the OpenAI object"
+    "batch $job in_progress /v1/completions m {'total': 300, 'completed': 0, 'failed': 0, 'cancelled': 0, 'expired': 0}" "get prints the OpenAI object"
 is "$(mserve get "$uuid")" "$(cat "$work/object")" "a UUID names it"
 is "$(mserve get "${job:0:24}")" "$(cat "$work/object")" "so does the beginning of its id"
 is "$(status mserve results "$job")|$(out)" "0|" "no results yet"

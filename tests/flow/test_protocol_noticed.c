@@ -27,6 +27,13 @@ struct mutant {
     const char *name, *function, *from, *to;
 };
 
+/* How the fold takes its deltas from the queue. */
+static const char fold_take[] = "delete from mserve.job_deltas\n"
+                                "        where id <= (select max(id) from\n"
+                                "          (select id from mserve.job_deltas order by id limit "
+                                "p_deltas_max) first_ones)\n"
+                                "        returning *";
+
 /* ---------------------------------------------------------------- mutants that the walk meets */
 
 static const struct mutant of_walk[] = {
@@ -54,8 +61,7 @@ static const struct mutant of_walk[] = {
      "update mserve.partitions p set owner = null where p.owner = p_worker;", ""},
     {"a claim of what is owned", "claim_partitions", "and p.owner is null", ""},
     {"a claim by the dead", "claim_partitions", "and w.closed_at is null", ""},
-    {"a fold that counts twice", "fold", "delete from mserve.job_deltas returning *",
-     "select * from mserve.job_deltas"},
+    {"a fold that counts twice", "fold", fold_take, "select * from mserve.job_deltas"},
 };
 
 /* ---------------------------------------------------------------- mutants that need a scene */
@@ -212,10 +218,10 @@ static const struct {
      {"rows of a job that is not accepted", "check_accepted", "where j.lines is null",
       "where false"}},
     {play_late_delta,
-     {"a fold with a watermark", "fold", "with gone as (delete from mserve.job_deltas returning *)",
-      "with gone as (delete from mserve.job_deltas d where d.id > (select m.id from proof.mark m) "
+     {"a fold with a watermark", "fold", fold_take,
+      "delete from mserve.job_deltas d where d.id > (select m.id from proof.mark m) "
       "returning *), moved as (update proof.mark m set id = (select max(g.id) from gone g) "
-      "where exists (select from gone))"}},
+      "where exists (select from gone)"}},
 };
 
 /* ---------------------------------------------------------------- the tests */

@@ -24,6 +24,7 @@ static struct scheduler_options options_of_test(void)
     return (struct scheduler_options){.db = pg_options(),
                                       .interval_ms = 10,
                                       .abandoned_after_ms = 3600000,
+                                      .deltas_max = 1000000,
                                       .lease_ms = 30000,
                                       .currency = "EUR"};
 }
@@ -113,6 +114,31 @@ static void test_deltas_committed_out_of_id_order_are_all_folded(void **state)
     assert_int_equal(pg_number(db, "select input_tokens from mserve.jobs"), 53);
     db_close(other);
     queue_worker_close(&worker);
+}
+
+/* More waits than one fold may take: one round takes them all, in folds that are each bounded. */
+static void test_a_long_queue_is_folded_in_bounded_pieces(void **state)
+{
+    struct job jobs[3] = {queue_job(db, "a", 40, true), queue_job(db, "b", 40, true),
+                          queue_job(db, "c", 40, true)};
+    struct scheduler_options options = options_of_test();
+    struct scheduler *careful;
+
+    (void)state;
+    options.deltas_max = 7;
+    pg_do(db, "insert into mserve.job_deltas (job, completed) select job, 1 from mserve.jobs, "
+              "generate_series(1, 40)");
+    assert_int_equal(pg_number(db, "select count(*) from mserve.tick(3600000, 7) "
+                                   "where event = 'more'"),
+                     1);
+    assert_int_equal(pg_number(db, "select count(*) from mserve.job_deltas"), 120 - 7);
+    assert_int_equal(scheduler_open(&options, &careful), ERR_OK);
+    assert_int_equal(scheduler_round(careful, NULL), ERR_OK);
+    for (int i = 0; i < 3; i++)
+        assert_state(&jobs[i], JOB_COMPLETED);
+    assert_int_equal(pg_number(db, "select count(*) from mserve.job_deltas"), 0);
+    assert_int_equal(pg_number(db, "select sum(completed) from mserve.jobs"), 120);
+    scheduler_close(careful);
 }
 
 /* A terminal job never changes again, but for what a burial still books as lost. */
@@ -256,6 +282,25 @@ static void test_silent_uploads_fail_and_leave_no_rows(void **state)
                      1);
 }
 
+/* An upload in the middle of its statement holds its job; the others are ended all the same. */
+static void test_a_job_that_somebody_holds_expires_a_round_later(void **state)
+{
+    struct job held = queue_job(db, "held", 16, false), free_one = queue_job(db, "free", 16, false);
+    struct db *other = pg_connect();
+
+    (void)state;
+    pg_do(db, "update mserve.jobs set heard_at = heard_at - interval '2 hours'");
+    assert_int_equal(db_begin(other), ERR_OK);
+    pg_do(other, "select from mserve.jobs where idempotency_key = 'held' for share");
+    play_round();
+    assert_state(&free_one, JOB_FAILED);
+    assert_state(&held, JOB_VALIDATING);
+    assert_int_equal(db_commit(other), ERR_OK);
+    play_round();
+    assert_state(&held, JOB_FAILED);
+    db_close(other);
+}
+
 static void test_workers_whose_lease_ran_out_are_buried(void **state)
 {
     struct queue_worker gone = queue_worker("gone", 1, 2), here = queue_worker("here", 30000, 2);
@@ -271,6 +316,26 @@ static void test_workers_whose_lease_ran_out_are_buried(void **state)
     assert_int_equal(lease_renew(here.db, &here.lease, 0, 0), ERR_OK);
     queue_worker_close(&gone);
     queue_worker_close(&here);
+}
+
+/*
+ * The server was away for longer than the leases: all of them ran out, and nobody could renew. Who
+ * comes back first must not bury the others; each has a lease's time to renew. (The lease of 100
+ * years stands for a server that started a moment ago.)
+ */
+static void test_after_a_restart_a_lease_is_left_to_renew(void **state)
+{
+    struct queue_worker back = queue_worker("back", 30000, 2);
+
+    (void)state;
+    pg_do(db, "update mserve.workers set lease_until = now() - interval '1 s', "
+              "lease_ms = 36525 * 86400000::bigint");
+    play_round();
+    assert_int_equal(lease_renew(back.db, &back.lease, 0, 0), ERR_OK);
+    pg_do(db, "update mserve.workers set lease_until = now() - interval '1 s', lease_ms = 1");
+    play_round();
+    assert_int_equal(lease_renew(back.db, &back.lease, 0, 0), ERR_LOST);
+    queue_worker_close(&back);
 }
 
 /* While another scheduler is at it, a round does nothing and harms nothing. */
@@ -369,6 +434,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_progress_is_folded_and_the_job_ends, set_up),
         cmocka_unit_test_setup(test_deltas_committed_out_of_id_order_are_all_folded, set_up),
+        cmocka_unit_test_setup(test_a_long_queue_is_folded_in_bounded_pieces, set_up),
         cmocka_unit_test_setup(test_only_lost_grows_after_the_end, set_up),
         cmocka_unit_test_setup(test_a_delta_that_does_not_fit_stops_nobody, set_up),
         cmocka_unit_test_setup(test_a_cancel_without_workers_ends_with_a_row_for_each_line, set_up),
@@ -376,7 +442,9 @@ int main(void)
         cmocka_unit_test_setup(test_a_job_past_its_window_expires, set_up),
         cmocka_unit_test_setup(test_a_job_that_is_done_does_not_expire, set_up),
         cmocka_unit_test_setup(test_silent_uploads_fail_and_leave_no_rows, set_up),
+        cmocka_unit_test_setup(test_a_job_that_somebody_holds_expires_a_round_later, set_up),
         cmocka_unit_test_setup(test_workers_whose_lease_ran_out_are_buried, set_up),
+        cmocka_unit_test_setup(test_after_a_restart_a_lease_is_left_to_renew, set_up),
         cmocka_unit_test_setup(test_one_scheduler_at_a_time, set_up),
         cmocka_unit_test_setup(test_schedulers_killed_at_any_moment, set_up),
         cmocka_unit_test_setup(test_a_lost_database_is_found_again, set_up),

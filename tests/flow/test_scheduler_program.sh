@@ -42,8 +42,8 @@ sql "select pg_terminate_backend(pid) from pg_stat_activity
 cancelled_job third
 ok "it connects again when its connection is gone" wait_until 10 state_is third cancelled
 
-sql "insert into mserve.workers (token, name, host, pid, topics, device, price_per_hour, currency, lease_until)
-     values (1, 'gone', 'h', 1, '{t}', 'cpu', 0, 'EUR', now() - interval '1 s')"
+sql "insert into mserve.workers (token, name, host, pid, topics, device, price_per_hour, currency, lease_ms, lease_until)
+     values (1, 'gone', 'h', 1, '{t}', 'cpu', 0, 'EUR', 1, now() - interval '1 s')"
 ok "it buries who is gone" wait_until 10 sql_is lease_ran_out \
     "select closed_why from mserve.workers where name = 'gone'"
 

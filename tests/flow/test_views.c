@@ -207,6 +207,16 @@ static void test_job_status_counts_what_was_folded(void **state)
     assert_text("select percent::text from mserve.job_status", "25.0");
 }
 
+/* Those that never ran are counted too: of a job that has ended the counts add up. */
+static void test_the_counts_of_a_batch_object_add_up(void **state)
+{
+    (void)state;
+    pg_do(db, "update mserve.jobs set completed = 20, failed = 3, cancelled = 4, expired = 5");
+    assert_text("select object->>'request_counts' from mserve.batch_object",
+                "{\"total\" : 32, \"completed\" : 20, \"failed\" : 3, \"cancelled\" : 4, "
+                "\"expired\" : 5}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +225,7 @@ int main(void)
         cmocka_unit_test_setup(test_costs_are_time_times_price, set_up),
         cmocka_unit_test_setup(test_the_ledger_check_sees_a_planted_nanosecond, set_up),
         cmocka_unit_test_setup(test_job_status_counts_what_was_folded, set_up),
+        cmocka_unit_test_setup(test_the_counts_of_a_batch_object_add_up, set_up),
     };
     int failed;
 
