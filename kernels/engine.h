@@ -132,6 +132,15 @@ struct engine_step_info {
     uint32_t tokens; /* sampled by it and kept */
     uint64_t steps;  /* since open */
     bool idle;       /* nothing was to be done, nothing is in flight */
+
+    /* When the device worked on the step that was collected, by its clock, and on what: the parts
+     * add up to end - begin. Zeros where none was. */
+    uint64_t begin_ns;
+    uint64_t end_ns;
+    uint64_t fixed_ns;
+    uint64_t linear_ns;
+    uint64_t attention_ns;
+    uint64_t head_ns;
 };
 
 /* One turn. ERR_DEVICE when the device failed: the engine can only be closed then. */

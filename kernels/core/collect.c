@@ -247,6 +247,12 @@ enum err collect_step(struct engine *engine, struct engine_step_info *info)
     engine->books.overhead_ns += result.begin_ns - engine->cut_ns;
     engine->cut_ns = result.end_ns;
     cost_split(result.part_ns, &work, &engine->scratch, engine->share_ns);
+    info->begin_ns = result.begin_ns;
+    info->end_ns = result.end_ns;
+    info->fixed_ns = result.part_ns[PART_FIXED];
+    info->linear_ns = result.part_ns[PART_LINEAR];
+    info->attention_ns = result.part_ns[PART_ATTENTION];
+    info->head_ns = result.part_ns[PART_HEAD];
     info->rows = step->rows;
     info->tokens = take_in(engine, flight, &result);
     return ERR_OK;

@@ -490,6 +490,35 @@ static void test_a_plan_says_what_opening_takes(void **state)
     assert_int_equal(plan.context_max, 992);
 }
 
+/* A step's time is told with what it went into, so that a benchmark needs no clock of its own. */
+static void test_a_step_says_what_its_time_went_into(void **state)
+{
+    struct engine_options options = rig_options();
+    const struct sim_options *sim = &options.sim;
+    struct engine *engine = rig_open(&options);
+    const uint32_t prompt[] = {1, 2, 3};
+    const struct engine_request request = {
+        .prompt = prompt, .prompt_len = 3, .tokens_max = 1, .sampling = {.top_p = 1}};
+    struct engine_step_info info;
+
+    (void)state;
+    assert_int_equal(engine_submit(engine, &request), ERR_OK);
+    do {
+        assert_int_equal(engine_step(engine, &info), ERR_OK);
+    } while (info.rows == 0);
+    assert_int_equal(info.fixed_ns, sim->fixed_ns);
+    assert_int_equal(info.linear_ns, 3 * sim->row_ns);
+    assert_int_equal(info.attention_ns, (1 + 2 + 3) * sim->kv_ns / 1024);
+    assert_int_equal(info.head_ns, sim->head_ns);
+    assert_int_equal(info.end_ns - info.begin_ns,
+                     info.fixed_ns + info.linear_ns + info.attention_ns + info.head_ns);
+    assert_int_equal(info.end_ns, engine_clock_ns(engine));
+    assert_int_equal(engine_step(engine, &info), ERR_OK);
+    assert_true(info.idle);
+    assert_int_equal(info.end_ns, 0);
+    engine_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,6 +538,7 @@ int main(void)
         cmocka_unit_test_setup(test_the_numerics_id_names_what_decides_tokens, clear),
         cmocka_unit_test_setup(test_options_out_of_range_are_refused_with_a_sentence, clear),
         cmocka_unit_test_setup(test_a_plan_says_what_opening_takes, clear),
+        cmocka_unit_test_setup(test_a_step_says_what_its_time_went_into, clear),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
