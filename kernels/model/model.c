@@ -113,22 +113,92 @@ static enum err set_defaults(const struct model *model, struct model_hyper *hype
     return check_value_length(model, hyper);
 }
 
-/* Keys that would change the computation in ways that are not implemented. */
+/*
+ * Keys that would change the computation in ways that are not implemented, and the values (often the
+ * same twice) with which they do not.
+ */
+struct variant {
+    const char *key;
+    enum { WHOLE, NUMBER, FLAG } type;
+    float harmless[2];
+    const char *what;
+};
+
+/* Mean nothing where the type of scaling is "none". */
+static const struct variant scalings[] = {
+    {"llama.rope.scaling.factor", NUMBER, {0, 1}, "scaling of positions"},
+    {"llama.rope.scale_linear", NUMBER, {0, 1}, "scaling of positions"},
+};
+
+static const struct variant variants[] = {
+    {"llama.rope.scaling.attn_factor", NUMBER, {1, 1}, "scaling of attention"},
+    {"llama.attention.causal", FLAG, {1, 1}, "attention to later positions"},
+    {"llama.attention.sliding_window", WHOLE, {0, 0}, "attention to a window of positions"},
+    {"llama.attention.max_alibi_bias", NUMBER, {0, 0}, "attention with a bias"},
+    {"llama.attention.clamp_kqv", NUMBER, {0, 0}, "clamping of queries, keys and values"},
+    {"llama.use_parallel_residual", FLAG, {0, 0}, "a parallel residual"},
+    {"llama.expert_count", WHOLE, {0, 0}, "a mixture of experts"},
+    {"llama.pooling_type", WHOLE, {0, 1}, "pooling other than by mean (1)"},
+};
+
+/* The key's value, whatever its type. Whole numbers beyond 2^24 are not exact, and never harmless. */
+static enum err read_variant(const struct model *model, const struct variant *variant, float *ret)
+{
+    enum err err = ERR_OK;
+    uint32_t whole = 0;
+    bool flag = false;
+
+    switch (variant->type) {
+    case WHOLE:
+        err = gguf_u32(model->gguf, variant->key, &whole);
+        *ret = (float)whole;
+        break;
+    case NUMBER:
+        err = gguf_f32(model->gguf, variant->key, ret);
+        break;
+    case FLAG:
+        err = gguf_bool(model->gguf, variant->key, &flag);
+        *ret = flag;
+        break;
+    }
+    return err;
+}
+
+static enum err refuse_any(const struct model *model, const struct variant *variant, size_t len)
+{
+    for (; len > 0; variant++, len--) {
+        float value;
+        enum err err = read_variant(model, variant, &value);
+
+        if (err == ERR_NOT_FOUND)
+            continue;
+        if (err)
+            return err;
+        if (value != variant->harmless[0] && value != variant->harmless[1])
+            return refuse(model, "%s is %g: %s is not supported", variant->key, (double)value,
+                          variant->what);
+    }
+    return ERR_OK;
+}
+
+static enum err refuse_scaling(const struct model *model)
+{
+    struct slice type;
+    enum err err = gguf_text(model->gguf, "llama.rope.scaling.type", &type);
+
+    if (err == ERR_NOT_FOUND)
+        return refuse_any(model, scalings, sizeof(scalings) / sizeof(scalings[0]));
+    if (err == ERR_OK && (type.len != 4 || memcmp(type.data, "none", 4) != 0))
+        return refuse(model, "rope scaling of type %.*s is not supported",
+                      (int)(type.len < 64 ? type.len : 64), type.data);
+    return err;
+}
+
 static enum err refuse_variants(const struct model *model)
 {
-    struct slice scaling;
-    uint32_t experts;
-    enum err err = gguf_text(model->gguf, "llama.rope.scaling.type", &scaling);
+    enum err err = refuse_scaling(model);
 
-    if (err == ERR_OK && (scaling.len != 4 || memcmp(scaling.data, "none", 4) != 0))
-        return refuse(model, "rope scaling of type %.*s is not supported",
-                      (int)(scaling.len < 64 ? scaling.len : 64), scaling.data);
-    if (err != ERR_OK && err != ERR_NOT_FOUND)
-        return err;
-    err = gguf_u32(model->gguf, "llama.expert_count", &experts);
-    if (err == ERR_OK && experts != 0)
-        return refuse(model, "mixtures of experts (%u here) are not supported", experts);
-    return err == ERR_NOT_FOUND ? ERR_OK : err;
+    return err ? err : refuse_any(model, variants, sizeof(variants) / sizeof(variants[0]));
 }
 
 static enum err read_hyper(struct model *model)

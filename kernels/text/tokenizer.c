@@ -284,6 +284,7 @@ static enum err read_specials(const struct gguf *gguf, struct tokenizer *tokeniz
                                                "tokenizer.ggml.eom_token_id"};
     uint32_t vocab = tokenizer->vocab;
     uint32_t unknown;
+    bool ends_with_eos;
     enum err err = read_id(gguf, "tokenizer.ggml.bos_token_id", vocab, 1, &tokenizer->bos);
 
     for (int i = 0; i < ENDS_MAX && err == ERR_OK; i++)
@@ -292,6 +293,13 @@ static enum err read_specials(const struct gguf *gguf, struct tokenizer *tokeniz
         err = read_id(gguf, "tokenizer.ggml.unknown_token_id", vocab, 0, &unknown);
     if (err == ERR_OK)
         err = read_flag(gguf, "tokenizer.ggml.add_bos_token", true, &tokenizer->begins_with_bos);
+    if (err == ERR_OK)
+        err = read_flag(gguf, "tokenizer.ggml.add_eos_token", false, &ends_with_eos);
+    if (err == ERR_OK && ends_with_eos)
+        err = fail(ERR_MODEL,
+                   "model %s: tokenizer.ggml.add_eos_token is true: prompts that end in "
+                   "an end token are not supported",
+                   gguf_name(gguf));
     if (err == ERR_OK)
         err = read_flag(gguf, "tokenizer.ggml.add_space_prefix", true, &tokenizer->spm.blank_first);
     for (uint32_t byte = 0; byte < 256 && err == ERR_OK; byte++) {

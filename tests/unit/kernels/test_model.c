@@ -236,32 +236,77 @@ static void test_lengths_that_follow_from_keys_are_bounded(void **state)
     }
 }
 
+static void write_value(struct gguf_writer *writer, const char *key, char type, float value)
+{
+    if (type == 'u')
+        writer_u32(writer, key, (uint32_t)value);
+    else if (type == 'f')
+        writer_f32(writer, key, value);
+    else
+        writer_bool(writer, key, value != 0);
+}
+
+/* A file that is refused for its lack of tensors, unless it is for what `key` says. */
+static struct buffer variant_of(const char *architecture, const char *scaling, const char *key,
+                                char type, float value)
+{
+    struct gguf_writer writer = {0};
+
+    writer_text(&writer, "general.architecture", architecture);
+    writer_u32(&writer, "llama.block_count", 1);
+    writer_u32(&writer, "llama.embedding_length", 32);
+    writer_u32(&writer, "llama.feed_forward_length", 32);
+    writer_u32(&writer, "llama.context_length", 32);
+    writer_u32(&writer, "llama.attention.head_count", 2);
+    writer_f32(&writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    if (scaling != NULL)
+        writer_text(&writer, "llama.rope.scaling.type", scaling);
+    if (key != NULL)
+        write_value(&writer, key, type, value);
+    return writer_finish(&writer);
+}
+
 /* A file that would be computed differently elsewhere is not computed here. */
 static void test_variants_that_are_not_implemented_are_refused(void **state)
 {
-    (void)state;
-    for (int i = 0; i < 4; i++) {
-        static const char *const sentence[] = {"rope scaling of type yarn",
-                                               "mixtures of experts (8 here)", "values of length 4",
-                                               "qwen2"};
-        struct gguf_writer writer = {0};
-        struct buffer file;
+    static const char passes[] = "it holds a vocabulary and no weights";
+    static const struct {
+        const char *architecture, *scaling, *key;
+        char type;
+        float value;
+        const char *sentence;
+    } files[] = {
+        {"qwen2", NULL, NULL, 'u', 0, "qwen2"},
+        {"llama", "yarn", NULL, 'u', 0, "rope scaling of type yarn"},
+        {"llama", "none", NULL, 'u', 0, passes},
+        {"llama", NULL, "llama.rope.scaling.factor", 'f', 4, "scaling.factor is 4: scaling of"},
+        {"llama", NULL, "llama.rope.scaling.factor", 'f', NAN, "scaling.factor is nan"},
+        {"llama", NULL, "llama.rope.scaling.factor", 'u', 4, "is u32, not a float"},
+        {"llama", NULL, "llama.rope.scaling.factor", 'f', 1, passes},
+        {"llama", NULL, "llama.rope.scaling.factor", 'f', 0, passes},
+        {"llama", "none", "llama.rope.scaling.factor", 'f', 4, passes},
+        {"llama", NULL, "llama.rope.scale_linear", 'f', 0.5f, "scale_linear is 0.5: scaling of"},
+        {"llama", NULL, "llama.rope.scale_linear", 'f', 1, passes},
+        {"llama", "none", "llama.rope.scaling.attn_factor", 'f', 2, "attn_factor is 2: scaling"},
+        {"llama", NULL, "llama.attention.causal", 'b', 0, "causal is 0: attention to later"},
+        {"llama", NULL, "llama.attention.causal", 'b', 1, passes},
+        {"llama", NULL, "llama.attention.sliding_window", 'u', 4096, "sliding_window is 4096"},
+        {"llama", NULL, "llama.attention.max_alibi_bias", 'f', 8, "max_alibi_bias is 8"},
+        {"llama", NULL, "llama.attention.clamp_kqv", 'f', 6, "clamp_kqv is 6"},
+        {"llama", NULL, "llama.use_parallel_residual", 'b', 1, "use_parallel_residual is 1"},
+        {"llama", NULL, "llama.expert_count", 'u', 8, "expert_count is 8: a mixture of experts"},
+        {"llama", NULL, "llama.expert_count", 'u', 0, passes},
+        {"llama", NULL, "llama.pooling_type", 'u', 3, "pooling_type is 3: pooling other than"},
+        {"llama", NULL, "llama.pooling_type", 'u', 1, passes},
+        {"llama", NULL, "llama.attention.value_length", 'u', 4, "values of length 4"},
+    };
 
-        writer_text(&writer, "general.architecture", i == 3 ? "qwen2" : "llama");
-        writer_u32(&writer, "llama.block_count", 1);
-        writer_u32(&writer, "llama.embedding_length", 32);
-        writer_u32(&writer, "llama.feed_forward_length", 32);
-        writer_u32(&writer, "llama.context_length", 32);
-        writer_u32(&writer, "llama.attention.head_count", 2);
-        writer_f32(&writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-        if (i == 0)
-            writer_text(&writer, "llama.rope.scaling.type", "yarn");
-        if (i == 1)
-            writer_u32(&writer, "llama.expert_count", 8);
-        if (i == 2)
-            writer_u32(&writer, "llama.attention.value_length", 4);
-        file = writer_finish(&writer);
-        expect_refusal(&file, sentence[i]);
+    (void)state;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        struct buffer file = variant_of(files[i].architecture, files[i].scaling, files[i].key,
+                                        files[i].type, files[i].value);
+
+        expect_refusal(&file, files[i].sentence);
     }
 }
 

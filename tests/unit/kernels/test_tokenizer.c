@@ -411,12 +411,13 @@ static void test_hostile_vocabularies_are_refused_by_name(void **state)
         BAD_BYTE,
         LONG,
         NO_BYTES,
+        ADD_EOS,
         COUNT
     };
     static const char *const sentence[COUNT] = {
         "of kind bert",  "tokens is missing",        "scores has 3 entries, the vocabulary 4",
         "is not finite", "token 2 has type 9",       "byte token 3 is not spelled",
-        "2000 bytes",    "no token stands for byte",
+        "2000 bytes",    "no token stands for byte", "prompts that end in an end token",
     };
 
     (void)state;
@@ -429,6 +430,8 @@ static void test_hostile_vocabularies_are_refused_by_name(void **state)
         memset(longest, 'x', 2000);
         writer_text(&writer, "tokenizer.ggml.model", wrong == KIND ? "bert" : "llama");
         writer_u32(&writer, "tokenizer.ggml.unknown_token_id", 99);
+        if (wrong == ADD_EOS)
+            writer_bool(&writer, "tokenizer.ggml.add_eos_token", true);
         if (wrong != NO_TOKENS) {
             writer_array(&writer, "tokenizer.ggml.tokens", GGUF_TEXT, 4);
             for (int i = 0; i < 4; i++)
