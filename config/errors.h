@@ -28,7 +28,7 @@
     X(DATABASE,      3, true,  "PostgreSQL did not answer or failed") \
     X(SCHEMA,        3, false, "the database schema is not the one this program knows") \
     X(JOB_FAILED,    4, false, "the job ended without completing") \
-    X(CONFLICT,      5, false, "the idempotency key belongs to other content") \
+    X(CONFLICT,      5, false, "the idempotency key belongs to other content or options") \
     X(PARTIAL,       6, false, "the job completed with failed requests") \
     X(EXPIRED,       7, false, "the job's completion window passed") \
     X(NOT_FOUND,     8, false, "there is no such thing") \

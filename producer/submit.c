@@ -200,7 +200,7 @@ static enum err open_job(struct submit *submit, const char *key)
                     "the idempotency key \"%s\" belongs to a job with other content; "
                     "choose another key",
                     key);
-    return rc;
+    return rc == ERR_OK ? submit_check_same(submit) : rc;
 }
 
 /* Sends what the index lacks. A job that has ended is as it is. */
@@ -213,7 +213,7 @@ static enum err bring(struct submit *submit)
         .input = submit->input,
         .scan = &submit->scan,
         .progress = &submit->progress,
-        .publisher = submit->publisher,
+        .publisher = strcmp(submit->job.topic, submit->tier->topic) == 0 ? submit->publisher : NULL,
     };
     enum err rc;
 

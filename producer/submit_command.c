@@ -18,7 +18,7 @@ static const struct option rows[] = {
     {"priority", 'p', OPTION_TEXT, "NUMBER", &submit_typed.priority,
      .sentence = "Higher goes first among your own jobs: -1000 to 1000, 0 is normal."},
     {"idempotency-key", 'k', OPTION_TEXT, "KEY", &submit_typed.idempotency_key,
-     .sentence = "Names the job: the same key and content is the same job, other content is "
+     .sentence = "Names the job: the same key, content and options are the same job, others are "
                  "refused. Without it the content and these options are the name."},
     {"new", 0, OPTION_FLAG, NULL, &submit_typed.renew,
      .sentence = "Another job, where the same file was submitted before."},
@@ -50,7 +50,8 @@ const struct options_command submit_command = {
                "\n"
                "Exit status: 0 done, 1 usage, 2 input not valid, 3 Kafka or PostgreSQL\n"
                "unreachable, 4 the job failed or was cancelled, 5 the key belongs to other\n"
-               "content, 6 some requests failed, 7 expired, 8 no such file, 9 denied, 10 disk or\n"
+               "content or options, 6 some requests failed, 7 expired, 8 no such file, 9 denied, "
+               "10 disk or\n"
                "memory, 12 interrupted.",
     .row = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),

@@ -1,6 +1,7 @@
 /*
  * submit_internal.h: between submit.c, which knows the order of things, submit_options.c, which
- * checks what was typed, and submit_report.c, which tells people. Nobody else includes it.
+ * checks what was typed, submit_same.c, which compares it with a job that is there, and
+ * submit_report.c, which tells people. Nobody else includes it.
  */
 #ifndef MSERVE_PRODUCER_SUBMIT_INTERNAL_H
 #define MSERVE_PRODUCER_SUBMIT_INTERNAL_H
@@ -39,6 +40,12 @@ enum err submit_check_options(struct submit *submit);
 
 /* The key of a job that was given none: the same content and options, the same key. */
 const char *submit_key(struct submit *submit);
+
+/*
+ * After submit->job was opened: ERR_CONFLICT, with a sentence, when it was made by a command with
+ * other options, or for another topic than its tier has now.
+ */
+enum err submit_check_same(struct submit *submit);
 
 /* Tells which lines are not valid; standard output gets them all with --json. */
 enum err submit_report_invalid(struct submit *submit);

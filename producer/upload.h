@@ -24,8 +24,8 @@ struct upload_options {
     struct input *input;
     const struct scan *scan;
     struct progress *progress;
-    struct publisher
-        *publisher; /* connected to the job's topic, or NULL: one is made when needed */
+    /* Connected to the topic of `job`, or NULL: one is made when needed. */
+    struct publisher *publisher;
 };
 
 /*

@@ -72,6 +72,7 @@ struct job {
 /*
  * Finds the job of this key, or makes it. A job that is found keeps its own chunk limits, partitions
  * and topic: the caller goes by *ret. ERR_CONFLICT, not logged: the key belongs to other content.
+ * Whether its other options are those of `spec` is for the caller to compare.
  */
 enum err job_open(struct db *db, const struct job_spec *spec, struct arena *arena, struct job *ret);
 

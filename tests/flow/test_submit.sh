@@ -61,6 +61,18 @@ is "$(sql "select metadata, priority, completion_window, idempotency_key,
 lines 1 999 >"$work/999.jsonl"
 is "$(status mserve-submit -k mine "$work/999.jsonl")" 5 "the same key with other content is refused"
 like "$(said)" 'idempotency key "mine" belongs to a job with other content' "and says so"
+mine() { mserve-submit --metadata "note=a \"b\" é" --metadata team=red --priority -7 --completion-window 1h30m -k mine "$@" "$work/1000.jsonl"; }
+is "$(job_of "$(mine 2>/dev/null)")" "$job" "the same key, content and options are the same job"
+refused() { like "$(status "$@")|$(said)" "^5\|mserve-submit: the idempotency key \"mine\" belongs to a job with other options: $because; " "$because"; }
+because='--priority -7 there and 5 here' refused mine --priority 5
+because='--completion-window 90m there and 2h here' refused mine --completion-window 2h
+because='other --metadata' refused mine --metadata more=1
+because='--tier small there and large here' refused mine --tier large --any-model
+because='--priority -7 there and 0 here, other --metadata' refused mserve-submit -k mine "$work/1000.jsonl"
+{ lines 1 2; lines 3 4 nobody; } >"$work/two-models.jsonl"
+ok "a key with --any-model" mserve-submit -k any --tier small --any-model "$work/two-models.jsonl"
+like "$(status mserve-submit -k any --on-invalid skip "$work/two-models.jsonl")|$(said)" '^5\|.*--any-model' "is no job without it"
+is "$(sql "select count(*) from mserve.jobs where idempotency_key in ('mine', 'any')")" 2 "and nothing was made or changed"
 is "$(status mserve-submit --completion-window 31d "$work/999.jsonl")" 1 "a window over the longest is refused"
 is "$(status mserve-submit --metadata "$(printf 'k%.0s' {1..65})=v" "$work/999.jsonl")" 1 "a metadata key of 65 characters is refused"
 is "$(status mserve-submit --metadata a=1 --metadata a=2 "$work/999.jsonl")" 1 "a metadata key given twice is refused"
@@ -183,6 +195,6 @@ like "$(said)" 'make it with: mserve topics' "says what to do"
 # ---- cancelled before its seal, abandoned: shown, not gone on with
 
 sql "update mserve.jobs set state = 'cancelled', cancelled_at = now(), lines = null where idempotency_key = 'mine'"
-is "$(status mserve-submit -k mine "$work/1000.jsonl")" 4 "a job that ended before its seal is not gone on with"
+is "$(status mine)" 4 "a job that ended before its seal is not gone on with"
 like "$(said)" '--new submits the file again' "and says what to do"
 done_testing

@@ -8,6 +8,7 @@ export MSERVE_CONFIG=$work/mserve.yaml MSERVE_KAFKA_PARTITIONS=4
 cat >"$MSERVE_CONFIG" <<'YAML'
 tiers:
   - {name: small, backend: sim, served_names: [m]}
+  - {name: large, backend: sim, served_names: [n]}
 YAML
 job_of() { sed -n 's/^\(batch_[0-9a-f]*\).*/\1/p' <<<"$1"; }
 log_check() { "$MSERVE_BIN/tests/flow/log_check" "$1"; }
@@ -103,6 +104,29 @@ is $? 12 "a signal ends it with a status of its own"
 like "$(log_of submit)" 'interrupted; the same command goes on where it stopped' "and a sentence"
 ok "and it goes on" mserve-submit -k stopped "$work/input.jsonl"
 is "$(state_of stopped)" "in_progress|$requests" "to the end"
+
+# ---- the same key, gone on with for another tier, or when its tier has another topic
+
+start submit mserve-submit -k tier "$work/input.jsonl"
+wait_until 20 sql_is t "select count(*) > 0 from mserve.chunks c join mserve.jobs using (job) where idempotency_key = 'tier'"
+kill_hard submit
+mserve-submit -k tier --tier large --any-model "$work/input.jsonl" 2>"$work/said"
+is $? 5 "the same key for another tier is refused while the job uploads"
+like "$(cat "$work/said")" '--tier small there and large here' "and says why"
+prefix=$MSERVE_KAFKA_TOPIC_PREFIX
+fresh_topics
+ok "a tier gets another topic" mserve topics
+mserve-submit -k tier "$work/input.jsonl" 2>"$work/said"
+is $? 5 "an upload that began on the old one is not gone on with"
+like "$(cat "$work/said")" "was begun on the topic $prefix.*mserve cancel $(job_is tier), .* another key" "and says what to do"
+ok "a job that is whole on the old topic is shown" mserve-submit -k stopped "$work/input.jsonl"
+sql "update mserve.chunks set missing = true where job = (select job from mserve.jobs where idempotency_key = 'stopped') and chunk = 2"
+ok "and what it misses" mserve-submit -k stopped "$work/input.jsonl"
+export MSERVE_KAFKA_TOPIC_PREFIX=$prefix
+ok "the old topic again" mserve topics
+like "$(log_check "$(job_is stopped)" 2>&1)" "^$whole chunks, $requests lines, " "is sent to its own topic"
+ok "the first command goes on" mserve-submit -k tier "$work/input.jsonl"
+like "$(log_check "$(job_is tier)" 2>&1)" "^$whole chunks, $requests lines, " "and the job is whole where the index says"
 
 # ---- --new that is killed goes on with the job it began, and then makes another
 
