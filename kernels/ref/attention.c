@@ -106,30 +106,30 @@ static void add_values(const float *restrict weight, const float *restrict v, ui
 }
 
 /* One query head of one row; `score` has room for its context. */
-static void attend(const struct backend *backend, uint32_t layer, uint32_t index, uint32_t head,
+static void attend(const struct ref *ref, uint32_t layer, uint32_t index, uint32_t head,
                    float *score)
 {
+    const struct backend *backend = &ref->host;
     const struct model_hyper *h = &backend->hyper;
     const struct row *row = &backend->row[index];
-    const float *q = backend->act[ACT_QKV] + (size_t)index * backend->act_width[ACT_QKV] +
-                     (size_t)head * h->head_dim;
-    float *out = backend->act[ACT_HEADS] + ((size_t)index * h->heads + head) * h->head_dim;
+    const float *q = act_row(backend, ACT_QKV, index) + (size_t)head * h->head_dim;
+    float *out = act_row(backend, ACT_HEADS, index) + (size_t)head * h->head_dim;
     uint32_t group = head / (h->heads / h->kv_heads);
     uint32_t context = row->position + 1;
     float scale = 1.0f / sqrtf((float)h->head_dim);
 
     for (uint32_t t = 0; t < context; t += BLOCK)
-        score_block(q, backend->k + kv_at(backend, layer, row->slot, t, group), h->head_dim,
+        score_block(q, ref->k + kv_at(ref, layer, row->slot, t, group), h->head_dim,
                     context - t < BLOCK ? context - t : BLOCK, scale, score + t);
-    weigh(score, context, backend->half);
+    weigh(score, context, ref->half);
     memset(out, 0, h->head_dim * sizeof(float));
     for (uint32_t t = 0; t < context; t += BLOCK)
-        add_values(score + t, backend->v + kv_at(backend, layer, row->slot, t, group), h->head_dim,
+        add_values(score + t, ref->v + kv_at(ref, layer, row->slot, t, group), h->head_dim,
                    context - t < BLOCK ? context - t : BLOCK, out);
 }
 
 struct job {
-    const struct backend *backend;
+    const struct ref *ref;
     uint32_t layer;
 };
 
@@ -139,18 +139,18 @@ static void attend_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread
     const struct job *job = arg;
 
     for (uint32_t row = begin; row < end; row++)
-        for (uint32_t head = 0; head < job->backend->hyper.heads; head++)
-            attend(job->backend, job->layer, row, head, job->backend->score[thread]);
+        for (uint32_t head = 0; head < job->ref->host.hyper.heads; head++)
+            attend(job->ref, job->layer, row, head, job->ref->score[thread]);
 }
 
-void attention(struct backend *backend, uint32_t layer, uint32_t rows)
+void ref_attn(struct backend *backend, const struct step *step, uint32_t layer)
 {
     const struct model_hyper *h = &backend->hyper;
-    struct job job = {backend, layer};
+    struct job job = {ref_of(backend), layer};
     uint64_t positions = 0;
 
-    for (uint32_t i = 0; i < rows; i++)
+    for (uint32_t i = 0; i < step->rows; i++)
         positions += backend->row[i].position + 1;
-    team_run(backend->team, rows, positions / rows * h->heads * (4 * h->head_dim + 16), attend_rows,
-             &job);
+    team_run(backend->team, step->rows, positions / step->rows * h->heads * (h->head_dim + 4),
+             attend_rows, &job);
 }

@@ -10,68 +10,17 @@
 #include <math.h>
 #include <string.h>
 
-/* What is done to `rows` rows, row by row. */
+/* What is done to the rows of a step, row by row. */
 struct job {
     struct backend *backend;
-    const struct command *command;
+    const struct weight *gain;
+    uint32_t layer;
+    bool first;
 };
 
-static void for_rows(struct backend *backend, const struct command *command, uint32_t rows,
-                     uint64_t row_work,
-                     void (*task)(void *arg, uint32_t begin, uint32_t end, uint32_t thread))
-{
-    struct job job = {backend, command};
-
-    team_run(backend->team, rows, row_work, task, &job);
-}
-
-static float *act_row(const struct backend *backend, enum act act, uint32_t row)
-{
-    return backend->act[act] + (size_t)row * backend->act_width[act];
-}
-
-static const struct step *step_of(const struct backend *backend, const struct command *command)
-{
-    return &backend->steps[command->slot].step;
-}
-
-/* Cosine and sine of position * frequency, for each rotated pair. */
-static void make_angles(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
-{
-    const struct job *job = arg;
-    struct backend *backend = job->backend;
-    uint32_t pairs = backend->hyper.rope_dim / 2;
-
-    (void)thread;
-    for (uint32_t row = begin; row < end; row++)
-        for (uint32_t i = 0; i < pairs; i++) {
-            float *angle = backend->angle + ((size_t)row * pairs + i) * 2;
-            double sine, cosine;
-
-            maths_sincos(backend->row[row].position * backend->frequency[i], &sine, &cosine);
-            angle[0] = (float)cosine;
-            angle[1] = (float)sine;
-        }
-}
-
-/* What follows from the step's arrays: each row's position and slot, and its angles. */
-static void start(struct backend *backend, const struct command *command)
-{
-    const struct step *step = step_of(backend, command);
-
-    for (uint32_t s = 0; s < step->sequences; s++)
-        for (uint32_t i = 0; i < step->seq_rows[s]; i++)
-            backend->row[step->seq_row[s] + i] =
-                (struct row){step->seq_ctx[s] + i, step->seq_slot[s]};
-    for_rows(backend, command, step->rows, backend->hyper.rope_dim * 20, make_angles);
-}
-
 /* STREAM[m] = row token[m] of the table. */
-static void embed(struct backend *backend, const struct command *command)
+void ref_embed(struct backend *backend, const struct step *step, const struct weight *table)
 {
-    const struct step *step = step_of(backend, command);
-    const struct weight *table = command->weight;
-
     for (uint32_t m = 0; m < step->rows; m++) {
         uint32_t id =
             step->token[m] < 0 ? backend->last[backend->row[m].slot] : (uint32_t)step->token[m];
@@ -89,7 +38,7 @@ static void norm_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
 {
     const struct job *job = arg;
     const struct backend *backend = job->backend;
-    const float *gain = job->command->weight->value;
+    const float *gain = job->gain->value;
     uint32_t columns = backend->hyper.embed;
 
     (void)thread;
@@ -100,7 +49,7 @@ static void norm_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
         double squares = 0.0;
         float scale;
 
-        for (uint32_t k = 0; k < columns && !job->command->first; k++)
+        for (uint32_t k = 0; k < columns && !job->first; k++)
             x[k] += delta[k];
         for (uint32_t k = 0; k < columns; k++)
             squares += (double)x[k] * (double)x[k];
@@ -108,6 +57,13 @@ static void norm_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
         for (uint32_t k = 0; k < columns; k++)
             out[k] = x[k] * scale * gain[k];
     }
+}
+
+void ref_norm(struct backend *backend, uint32_t rows, const struct weight *gain, bool first)
+{
+    struct job job = {.backend = backend, .gain = gain, .first = first};
+
+    team_run(backend->team, rows, backend->hyper.embed, norm_rows, &job);
 }
 
 /* Pairs (2i, 2i + 1) of each of `heads` heads turn by angle i. */
@@ -131,18 +87,18 @@ static void round_to_half(float *x, uint32_t len)
 }
 
 /* Keys are stored [D][BLOCK], so that a query meets four positions at once; values [BLOCK][D]. */
-static void store_kv(const struct backend *backend, uint32_t layer, const struct row *row,
-                     const float *k, const float *v)
+static void store_kv(const struct ref *ref, uint32_t layer, const struct row *row, const float *k,
+                     const float *v)
 {
-    const struct model_hyper *h = &backend->hyper;
+    const struct model_hyper *h = &ref->host.hyper;
     uint32_t at = row->position % BLOCK;
 
     for (uint32_t group = 0; group < h->kv_heads; group++) {
-        size_t start_at = kv_at(backend, layer, row->slot, row->position, group);
+        size_t start_at = kv_at(ref, layer, row->slot, row->position, group);
 
         for (uint32_t d = 0; d < h->head_dim; d++)
-            backend->k[start_at + (size_t)d * BLOCK + at] = k[group * h->head_dim + d];
-        memcpy(backend->v + start_at + (size_t)at * h->head_dim, v + (size_t)group * h->head_dim,
+            ref->k[start_at + (size_t)d * BLOCK + at] = k[group * h->head_dim + d];
+        memcpy(ref->v + start_at + (size_t)at * h->head_dim, v + (size_t)group * h->head_dim,
                h->head_dim * sizeof(float));
     }
 }
@@ -151,6 +107,7 @@ static void qkv_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
 {
     const struct job *job = arg;
     const struct backend *backend = job->backend;
+    const struct ref *ref = ref_of(job->backend);
     const struct model_hyper *h = &backend->hyper;
 
     (void)thread;
@@ -161,11 +118,17 @@ static void qkv_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
 
         rotate(h, q, h->heads, angle);
         rotate(h, k, h->kv_heads, angle);
-        if (backend->half)
+        if (ref->half)
             round_to_half(q, backend->act_width[ACT_QKV]);
-        store_kv(backend, job->command->layer, &backend->row[m], k,
-                 k + (size_t)h->kv_heads * h->head_dim);
+        store_kv(ref, job->layer, &backend->row[m], k, k + (size_t)h->kv_heads * h->head_dim);
     }
+}
+
+void ref_qkv_post(struct backend *backend, const struct step *step, uint32_t layer)
+{
+    struct job job = {.backend = backend, .layer = layer};
+
+    team_run(backend->team, step->rows, backend->act_width[ACT_QKV], qkv_rows, &job);
 }
 
 /* ff = silu(gate) up, silu(x) = x / (1 + e^-x). */
@@ -185,124 +148,9 @@ static void glu_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
     }
 }
 
-/* Rows in order of position, so the sum is the same however a prompt is cut into steps. */
-static void pool(struct backend *backend, const struct command *command)
+void ref_glu(struct backend *backend, uint32_t rows)
 {
-    const struct step *step = step_of(backend, command);
-    uint32_t columns = backend->hyper.embed;
+    struct job job = {.backend = backend};
 
-    for (uint32_t m = 0; m < step->rows; m++) {
-        const struct row *row = &backend->row[m];
-        double *sum = backend->pool + (size_t)row->slot * columns;
-        const float *x = act_row(backend, ACT_NORMED, m);
-
-        if (!backend->slots.pool[row->slot])
-            continue;
-        for (uint32_t k = 0; k < columns; k++)
-            sum[k] = (row->position == 0 ? 0.0 : sum[k]) + (double)x[k];
-    }
-}
-
-static void gather(struct backend *backend, const struct command *command)
-{
-    const struct step *step = step_of(backend, command);
-
-    for (uint32_t i = 0; i < command->len; i++)
-        memcpy(act_row(backend, ACT_PICKED, i),
-               act_row(backend, ACT_NORMED, step->want_row[command->pick[i]]),
-               backend->hyper.embed * sizeof(float));
-}
-
-static void sample_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
-{
-    const struct job *job = arg;
-    struct backend *backend = job->backend;
-    const struct step *step = step_of(backend, job->command);
-    struct sampled *sampled = &backend->steps[job->command->slot].sampled;
-
-    for (uint32_t i = begin; i < end; i++) {
-        const float *logits = act_row(backend, ACT_LOGITS, i);
-        uint32_t want = job->command->pick[i];
-        const struct row *row = &backend->row[step->want_row[want]];
-
-        sampled->bad[want] = !sample_finite(logits, backend->hyper.vocab);
-        sampled->token[want] =
-            sampled->bad[want]
-                ? 0
-                : sample_token(logits, backend->hyper.vocab, &backend->slots.sampling[row->slot],
-                               row->position + 1, &backend->scratch[thread]);
-        backend->last[row->slot] = sampled->token[want];
-    }
-}
-
-/* Mean of the pool, scaled to length 1; a mean without a length, or not finite, is bad. */
-static void make_embedding(const struct backend *backend, struct ref_step *step, uint32_t want)
-{
-    uint32_t columns = backend->hyper.embed;
-    const struct row *row = &backend->row[step->step.want_row[want]];
-    const double *sum = backend->pool + (size_t)row->slot * columns;
-    struct sampled *sampled = &step->sampled;
-    float *out = sampled->embedding + (size_t)want * columns;
-    double squares = 0.0;
-    double length;
-
-    for (uint32_t k = 0; k < columns; k++)
-        squares += sum[k] * sum[k];
-    length = sqrt(squares);
-    sampled->token[want] = 0;
-    sampled->bad[want] = !(length > 0.0 && length <= 1e300);
-    for (uint32_t k = 0; k < columns; k++)
-        out[k] = sampled->bad[want] ? 0.0f : (float)(sum[k] / length);
-}
-
-static void make_embeddings(struct backend *backend, const struct command *command)
-{
-    struct ref_step *step = &backend->steps[command->slot];
-
-    for (uint32_t want = 0; want < step->step.wanted; want++)
-        if (backend->slots.pool[backend->row[step->step.want_row[want]].slot])
-            make_embedding(backend, step, want);
-}
-
-void run_command(struct backend *backend, const struct command *command)
-{
-    const struct model_hyper *h = &backend->hyper;
-    uint32_t rows = step_of(backend, command)->rows;
-
-    switch (command->kind) {
-    case COMMAND_START:
-        start(backend, command);
-        break;
-    case COMMAND_EMBED:
-        embed(backend, command);
-        break;
-    case COMMAND_NORM:
-        for_rows(backend, command, rows, 4 * h->embed, norm_rows);
-        break;
-    case COMMAND_LINEAR:
-        linear(backend, command->weight, backend->act[command->in], backend->act[command->out],
-               command->len > 0 ? command->len : rows);
-        break;
-    case COMMAND_QKV_POST:
-        for_rows(backend, command, rows, 4 * backend->act_width[ACT_QKV], qkv_rows);
-        break;
-    case COMMAND_ATTN:
-        attention(backend, command->layer, rows);
-        break;
-    case COMMAND_GLU:
-        for_rows(backend, command, rows, 16 * h->ff, glu_rows);
-        break;
-    case COMMAND_POOL:
-        pool(backend, command);
-        break;
-    case COMMAND_GATHER:
-        gather(backend, command);
-        break;
-    case COMMAND_SAMPLE:
-        for_rows(backend, command, command->len, 8 * h->vocab, sample_rows);
-        break;
-    case COMMAND_END:
-        make_embeddings(backend, command);
-        break;
-    }
+    team_run(backend->team, rows, 4 * backend->hyper.ff, glu_rows, &job);
 }

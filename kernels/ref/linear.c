@@ -71,13 +71,14 @@ static void multiply_items(void *arg, uint32_t begin, uint32_t end, uint32_t thr
     }
 }
 
-void linear(struct backend *backend, const struct weight *weight, const float *in, float *out,
-            uint32_t rows)
+void ref_linear(struct backend *backend, const struct weight *weight, enum act in, enum act out,
+                uint32_t rows)
 {
-    struct job job = {weight, in, out, rows, (weight->rows + LANES - 1) / LANES};
+    struct job job = {weight, backend->act[in], backend->act[out], rows,
+                      (weight->rows + LANES - 1) / LANES};
     uint32_t panels = (rows + PANEL_ROWS - 1) / PANEL_ROWS;
     uint32_t panel = rows < PANEL_ROWS ? rows : PANEL_ROWS;
 
-    team_run(backend->team, panels * job.tiles, (uint64_t)panel * LANES * weight->columns,
+    team_run(backend->team, panels * job.tiles, (uint64_t)panel * LANES * weight->columns / 4,
              multiply_items, &job);
 }

@@ -218,7 +218,7 @@ static void fill_with_nan(struct drive *drive)
                  backend->hyper.kv_heads * backend->hyper.head_dim;
 
     for (size_t i = 0; i < len; i++)
-        backend->k[i] = backend->v[i] = NAN;
+        ref_of(backend)->k[i] = ref_of(backend)->v[i] = NAN;
 }
 
 /* KV blocks come from other sequences: what they left there, here NaN, must not be read. */
@@ -429,7 +429,7 @@ static void count(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
 
 static void test_a_team_does_every_item_once(void **state)
 {
-    struct team *team = team_new(3);
+    struct team *team = team_new(3, false);
 
     (void)state;
     for (uint32_t items = 0; items <= 5000; items = items * 3 + 1)

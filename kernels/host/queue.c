@@ -6,7 +6,7 @@
  * part; waiting for sample() in the middle of a step counts as fixed. A step that was ready when the
  * one before ended begins at that end, to the nanosecond; any other when the worker turns to it.
  */
-#include "kernels/ref/ref.h"
+#include "kernels/host/host.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 /* The worker's own. */
 struct watch {
-    struct ref_step *step;
+    struct host_step *step;
     uint64_t at_ns; /* up to here, time is in a part */
 };
 
@@ -106,6 +106,7 @@ static void *run_worker(void *arg)
     uint64_t done = 0, published = 0;
     bool waited = false;
 
+    team_join(backend->team);
     while (done < published || wait_for_more(queue, done, &published, &waited)) {
         work(backend, &queue->ring[done % queue->ring_len], waited, &watch);
         waited = false;
@@ -117,7 +118,7 @@ static void *run_worker(void *arg)
 void queue_start(struct backend *backend)
 {
     struct queue *queue = &backend->queue;
-    uint32_t picks = backend->limits.sequences_max / PICKED_MAX + 1;
+    uint32_t picks = backend->limits.sequences_max / HOST_PICKED_MAX + 1;
 
     queue->ring_len = DEVICE_STEPS * (backend->hyper.layers * 9 + picks * 3 + 5);
     queue->ring = xcalloc(queue->ring_len, sizeof(*queue->ring));
@@ -178,7 +179,7 @@ static struct timespec deadline(int timeout_ms)
     return until;
 }
 
-static bool wait_for_step(struct queue *queue, const struct ref_step *step, int timeout_ms)
+static bool wait_for_step(struct queue *queue, const struct host_step *step, int timeout_ms)
 {
     struct timespec until = deadline(timeout_ms > 0 ? timeout_ms : 0);
     bool late = timeout_ms == 0;
@@ -198,7 +199,7 @@ static bool wait_for_step(struct queue *queue, const struct ref_step *step, int 
 
 enum err queue_done(struct backend *backend, unsigned slot, int timeout_ms, struct step_result *ret)
 {
-    const struct ref_step *step = &backend->steps[slot];
+    const struct host_step *step = &backend->steps[slot];
 
     if (!wait_for_step(&backend->queue, step, timeout_ms))
         return ERR_AGAIN;
