@@ -167,15 +167,16 @@ struct engine_cost {
     uint64_t recompute_ns; /* reading again what an earlier attempt had read: not part of ns */
     uint32_t prompt_tokens;
     uint32_t cached_tokens; /* of these, found in the KV cache */
-    uint32_t output_tokens; /* as many as the event has, so without the end token */
+    uint32_t output_tokens; /* as many as the event has, so with the end token */
 };
 
 struct engine_event {
     uint64_t tag;
     enum engine_finish finish;
-    const uint32_t *tokens; /* all generated, resumed ones included, end token excluded */
+    const uint32_t *tokens; /* all generated: resumed ones, those of a stop string, the end token */
     uint32_t tokens_len;
-    struct slice text;      /* their bytes; may end inside a UTF-8 character */
+    struct slice text;      /* their bytes, without the end token's; without the stop string, unless
+                             * it was to stay. May end inside a UTF-8 character */
     const float *embedding; /* ENGINE_EMBED: embedding_len numbers, L2 norm 1 */
     struct engine_cost cost;
 };

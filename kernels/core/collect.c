@@ -10,14 +10,13 @@
 
 enum { TEXT_STRIDE = 32 }; /* tokens for which room is made at once */
 
-void append_text(const struct engine *engine, struct sequence *sequence, uint32_t from)
+void append_text(const struct engine *engine, struct sequence *sequence, uint32_t from, uint32_t to)
 {
     const char *bytes = engine->pieces.bytes;
     const uint32_t *at = engine->pieces.at, *token = sequence_tokens(sequence);
-    const uint32_t len = sequence_tokens_len(sequence);
 
-    while (from < len) {
-        const uint32_t end = len - from > TEXT_STRIDE ? from + TEXT_STRIDE : len;
+    while (from < to) {
+        const uint32_t end = to - from > TEXT_STRIDE ? from + TEXT_STRIDE : to;
         char *out = buffer_reserve(&sequence->text,
                                    (size_t)(end - from) * engine->pieces.longest + PIECE_PAD);
 
@@ -38,10 +37,11 @@ void append_text(const struct engine *engine, struct sequence *sequence, uint32_
 /* The last token's bytes are new; true when a stop string has ended in them. */
 static bool met_stop(const struct engine *engine, struct sequence *sequence)
 {
+    const uint32_t len = sequence_tokens_len(sequence);
     const size_t seen = sequence->text.len;
     size_t begin, end;
 
-    append_text(engine, sequence, sequence_tokens_len(sequence) - 1);
+    append_text(engine, sequence, len - 1, len);
     if (!stops_find(sequence->stops, buffer_slice(&sequence->text), seen, &begin, &end))
         return false;
     sequence->text.len = sequence->flags & SEQUENCE_KEEP_STOP ? end : begin;
@@ -52,9 +52,9 @@ bool accept_token(const struct engine *engine, struct sequence *sequence, uint32
 {
     assert(id < engine->about.vocab);
     sequence->finish = ENGINE_STOP;
+    sequence->token[sequence->len++] = id;
     if (engine->pieces.ends[id] && !(sequence->flags & SEQUENCE_IGNORE_EOS))
         return true;
-    sequence->token[sequence->len++] = id;
     if (sequence->flags & SEQUENCE_STOPS && met_stop(engine, sequence))
         return true;
     sequence->finish = ENGINE_LENGTH;
@@ -85,8 +85,9 @@ void finish_sequence(struct engine *engine, struct sequence *sequence, enum engi
         give_up_slot(engine, sequence);
     engine->running -= sequence->state == SEQUENCE_RUNNING;
     engine->evicting -= (sequence->flags & SEQUENCE_EVICTED) != 0;
-    if (!(sequence->flags & (SEQUENCE_STOPS | SEQUENCE_EMBED)))
-        append_text(engine, sequence, 0);
+    if (!(sequence->flags & (SEQUENCE_STOPS | SEQUENCE_EMBED))) /* an end token is not text */
+        append_text(engine, sequence, 0,
+                    sequence_tokens_len(sequence) - (finish == ENGINE_STOP ? 1 : 0));
     tags_drop(&engine->tags, sequence->tag);
     sequence->plain = 0;
     sequence->finish = finish;

@@ -102,8 +102,9 @@ bool plan_step(struct engine *engine);
 /* Takes in the oldest step in flight. */
 enum err collect_step(struct engine *engine, struct engine_step_info *info);
 
-/* Appends the bytes of the ids from the `from`-th generated on to the text. */
-void append_text(const struct engine *engine, struct sequence *sequence, uint32_t from);
+/* Appends the bytes of the ids from the `from`-th generated to before the `to`-th to the text. */
+void append_text(const struct engine *engine, struct sequence *sequence, uint32_t from,
+                 uint32_t to);
 
 /* Adds a generated id; true when the sequence has reached its end (sequence->finish says how). */
 bool accept_token(const struct engine *engine, struct sequence *sequence, uint32_t id);

@@ -95,7 +95,8 @@ static void test_an_embedding_comes_without_tokens(void **state)
     assert_true(outcome->cost.ns > 0);
 }
 
-/* The end token ends the text and is not part of it; with ignore_eos it is one like any other. */
+/* The end token was generated, so it is there and counted, but not as text; with ignore_eos it is one
+ * like any other. */
 static void test_an_end_token_ends_unless_ignored(void **state)
 {
     struct engine_options options = rig_options();
@@ -111,7 +112,9 @@ static void test_an_end_token_ends_unless_ignored(void **state)
         assert_int_equal(engine_submit(engine, &request), ERR_OK);
         rig_run(engine, &outcomes);
         assert_int_equal(outcomes.of[1].finish, ignore ? ENGINE_LENGTH : ENGINE_STOP);
-        assert_int_equal(outcomes.of[1].tokens_len, ignore ? 32 : 0);
+        assert_int_equal(outcomes.of[1].tokens_len, ignore ? 32 : 1);
+        assert_int_equal(outcomes.of[1].tokens[0], 257);
+        assert_int_equal(outcomes.of[1].cost.output_tokens, ignore ? 32 : 1);
         assert_int_equal(outcomes.of[1].text_len, 0); /* an end token has no bytes */
         engine_close(engine);
     }

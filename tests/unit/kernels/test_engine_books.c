@@ -89,8 +89,7 @@ static void ask_oracle(const struct scenario *scenario, const struct outcome *an
         it->prompt = request.prompt_len;
         it->rows = embed ? request.prompt_len : request.prompt_len + request.tokens_max - 1;
         it->resumed = resumed_len[number];
-        it->samples = answers[number].tokens_len - resumed_len[number] +
-                      (answers[number].finish == ENGINE_STOP); /* the end token, or the embedding */
+        it->samples = answers[number].tokens_len - resumed_len[number] + embed;
         if (scenario->cancel_every > 0 && number % scenario->cancel_every == 1)
             it->cancel_call = number + 1;
     }

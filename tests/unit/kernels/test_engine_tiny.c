@@ -148,6 +148,74 @@ static void test_wall_time_is_all_booked(void **state)
     engine_close(engine);
 }
 
+/* An engine on the same model, but that its end token is `eos`. */
+static struct engine *open_with_end(uint32_t eos)
+{
+    static const char key[] = "tokenizer.ggml.eos_token_id";
+    const struct tiny_options tiny = {.seed = 11, .layers = 1, .embed = 16, .heads = 2, .ff = 24};
+    struct buffer file = tiny_llama(&tiny);
+    char *at = memmem(file.data, file.len, key, sizeof(key) - 1);
+    struct engine_options options = ref_options();
+    struct engine *engine;
+    char other[128];
+
+    assert_non_null(at);
+    memcpy(at + sizeof(key) - 1 + 4, &eos, sizeof(eos));
+    tiny_save(&file, other, sizeof(other));
+    options.model_path = other;
+    engine = rig_open(&options);
+    assert_int_equal(unlink(other), 0);
+    buffer_release(&file);
+    return engine;
+}
+
+/* A word, neither control token nor byte, that a request without stop strings answers with. */
+static uint32_t find_word(uint32_t *ret_number)
+{
+    uint32_t prompt[RIG_PROMPT_MAX];
+
+    for (*ret_number = 0; *ret_number < REQUESTS; ++*ret_number) {
+        const struct outcome *outcome = &alone[*ret_number];
+        const struct engine_request request = rig_request(*ret_number, prompt);
+
+        for (uint32_t i = 2; i < outcome->tokens_len && request.stop_len == 0; i++)
+            if (outcome->tokens[i] >= 259 && !request.ignore_eos)
+                return outcome->tokens[i];
+    }
+    fail_msg("%s", "no request answers with a word");
+    return 0;
+}
+
+/* The bytes that an end token has, if it has any, are no text; with a stop string in sight or not. */
+static void test_an_end_token_with_bytes_is_not_text(void **state)
+{
+    const struct slice never = SLICE("never comes");
+    uint32_t number, prompt[RIG_PROMPT_MAX];
+    const uint32_t word = find_word(&number);
+
+    (void)state;
+    for (uint32_t stops = 0; stops < 2; stops++) {
+        struct engine_request request = rig_request(number, prompt);
+        struct engine *engine = open_with_end(word);
+        const struct outcome *outcome = &outcomes.of[number];
+        size_t bytes = 0;
+
+        memset(&outcomes, 0, sizeof(outcomes));
+        request.stop = &never;
+        request.stop_len = stops;
+        assert_int_equal(engine_submit(engine, &request), ERR_OK);
+        rig_run(engine, &outcomes);
+        assert_int_equal(outcome->finish, ENGINE_STOP);
+        assert_int_equal(outcome->cost.output_tokens, outcome->tokens_len);
+        assert_int_equal(outcome->tokens[outcome->tokens_len - 1], word);
+        assert_true(tokenizer_piece(engine_tokenizer(engine), word).len > 0);
+        for (uint32_t i = 0; i + 1 < outcome->tokens_len; i++)
+            bytes += tokenizer_piece(engine_tokenizer(engine), outcome->tokens[i]).len;
+        assert_int_equal(outcome->text_len, bytes);
+        engine_close(engine);
+    }
+}
+
 /* What a model is, from its file; a file that is another than was asked for is refused. */
 static void test_a_model_file_is_named_and_checked(void **state)
 {
@@ -189,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_answers_do_not_depend_on_the_batch),
         cmocka_unit_test(test_resumed_is_the_same),
         cmocka_unit_test(test_wall_time_is_all_booked),
+        cmocka_unit_test(test_an_end_token_with_bytes_is_not_text),
         cmocka_unit_test(test_a_model_file_is_named_and_checked),
     };
 
