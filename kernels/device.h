@@ -44,10 +44,12 @@ struct device_limits {
  */
 struct slots {
     struct engine_sampling *sampling; /* [sequences_max] */
-    uint8_t *pool;    /* [sequences_max] 1: an embedding. Each row's final hidden state is added to
+    uint8_t *pool;     /* [sequences_max] 1: an embedding. Each row's final hidden state is added to
                        * the slot's pool, which starts from zero at position 0 */
-    uint32_t *blocks; /* [sequences_max][blocks_stride] KV block ids; entry i of a slot holds its
-                       * positions 32 i .. 32 i + 31 */
+    uint8_t *logprobs; /* [sequences_max] 1: of its tokens the log-probabilities are wanted too */
+    uint32_t *blocks;  /* [sequences_max][blocks_stride] KV block ids; entry i of a slot holds its
+                        * positions 32 i .. 32 i + 31. Slots whose sequences begin alike may name
+                        * the same blocks there */
     uint32_t blocks_stride; /* ceil(context_max / 32) */
 };
 
@@ -60,6 +62,10 @@ struct slots {
  *
  * Row r of sequence s has position seq_ctx[s] + r - seq_row[s]; its KV goes to that position's
  * block, and it attends to positions 0 .. its own.
+ *
+ * SHARED BLOCKS Each position of a block is written by one sequence, once, and read by any number.
+ * What a sequence reads below seq_ctx may be written in this very step, by a sequence that stands
+ * before it: so K and V of all rows of a layer are written before any row attends.
  */
 struct step {
     uint32_t sequences; /* S */
@@ -72,7 +78,7 @@ struct step {
     uint32_t *seq_slot; /* names its row in struct slots, its last token and its pool */
     uint32_t *seq_row;  /* first row */
     uint32_t *seq_rows; /* number of rows, >= 1 */
-    uint32_t *seq_ctx;  /* tokens already in the KV cache before this step */
+    uint32_t *seq_ctx;  /* tokens already in the KV cache, or put there by sequences before it */
 
     /* [R] */
     int32_t *token; /* id, or -1: the token sampled last for this sequence's slot */
@@ -89,6 +95,8 @@ enum part { PART_FIXED, PART_LINEAR, PART_ATTENTION, PART_HEAD, PART_COUNT };
 struct step_result {
     const uint32_t *token;  /* [W], 0 for pooled rows */
     const float *embedding; /* [W][embedding_len], rows of pooled ones are filled */
+    const float *logprob;   /* [W], of slots that want it: natural logarithm of the softmax of the
+                             * logits as they are (no temperature, no filter), at the token */
     const uint8_t *bad;     /* [W] 1: NaN or infinity among the logits; token is meaningless */
     uint64_t begin_ns;      /* device clock; begin of a step >= end of the step before */
     uint64_t end_ns;

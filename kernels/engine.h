@@ -21,7 +21,7 @@
  * finished but not yet polled) sequences have cost so far. A sequence restored from a checkpoint
  * starts at zero: what it cost before is on the checkpoint's row.
  *
- * INVARIANCE With the same numerics id, a request's tokens depend on its prompt, parameters and
+ * INVARIANCE With the same numerics id, a request's tokens and log-probabilities depend on its prompt, parameters and
  * seed alone: not on who shares the step, on chunking, on threads, on being cancelled and resumed.
  */
 #ifndef MSERVE_KERNELS_ENGINE_H
@@ -115,13 +115,16 @@ struct engine_request {
     const struct slice *stop; /* stop strings, matched on the bytes generated */
     uint32_t stop_len;        /* at most 16, each at most 256 bytes */
     bool ignore_eos;
-    bool include_stop; /* keep the stop string in the text */
+    bool include_stop;             /* keep the stop string in the text */
+    bool logprobs;                 /* of each token generated; ENGINE_GENERATE only */
+    const float *resumed_logprobs; /* of `resumed`, with `logprobs`; copied */
 };
 
 /*
  * ERR_AGAIN: full, come back after a step. ERR_LIMIT (not logged): the request can never run: no
  * prompt, nothing to generate, prompt + tokens_max do not fit context_max, more resumed than
- * tokens_max, a token outside the vocabulary, or stop strings beyond their limits.
+ * tokens_max or resumed without the log-probabilities that it asks for, a token outside the
+ * vocabulary, or stop strings beyond their limits.
  */
 enum err engine_submit(struct engine *engine, const struct engine_request *request);
 
@@ -175,6 +178,9 @@ struct engine_event {
     enum engine_finish finish;
     const uint32_t *tokens; /* all generated: resumed ones, those of a stop string, the end token */
     uint32_t tokens_len;
+    const float *logprobs;  /* [tokens_len], NULL unless asked for: natural logarithms of what the
+                             * softmax of the model's logits gave them, at temperature 1 and before
+                             * any filter */
     struct slice text;      /* their bytes, without the end token's; without the stop string, unless
                              * it was to stay. May end inside a UTF-8 character */
     const float *embedding; /* ENGINE_EMBED: embedding_len numbers, L2 norm 1 */
@@ -196,8 +202,9 @@ struct engine_checkpoint {
     uint64_t tag;
     const uint32_t *tokens; /* valid until the next engine_step() */
     uint32_t tokens_len;
-    uint64_t cost_ns; /* since this engine took it */
-    bool moved;       /* it has more tokens than at the last walk, or than it was resumed with */
+    const float *logprobs; /* [tokens_len], NULL unless asked for; as long as `tokens` */
+    uint64_t cost_ns;      /* since this engine took it */
+    bool moved; /* it has more tokens than at the last walk, or than it was resumed with */
 };
 
 /* Walks the live sequences: start with *cursor = 0; false at the end. Flush first. */

@@ -7,6 +7,8 @@
 #include "kernels/maths.h"
 #include "kernels/philox.h"
 
+enum { LANES = 16 };
+
 bool sample_finite(const float *logits, uint32_t vocab)
 {
     uint32_t worst = 0;
@@ -147,6 +149,23 @@ static uint32_t *filter(const float *weight, uint32_t vocab, const struct engine
     }
     reverse(heap + end - *kept, *kept);
     return heap + end - *kept;
+}
+
+float sample_logprob(const float *logits, uint32_t vocab, uint32_t id)
+{
+    const float highest = logits[sample_greedy(logits, vocab)];
+    double sum[LANES] = {0.0}, total = 0.0, value;
+    uint32_t at = 0;
+
+    for (; vocab - at >= LANES; at += LANES)
+        for (uint32_t lane = 0; lane < LANES; lane++)
+            sum[lane] += (double)maths_exp32(logits[at + lane] - highest);
+    for (uint32_t lane = 0; at + lane < vocab; lane++)
+        sum[lane] += (double)maths_exp32(logits[at + lane] - highest);
+    for (uint32_t lane = 0; lane < LANES; lane++)
+        total += sum[lane];
+    value = ((double)logits[id] - (double)highest) - maths_log(total);
+    return value < 0.0 ? (float)value : 0.0f; /* the highest itself adds 1: rounding only */
 }
 
 uint32_t sample_token(const float *logits, uint32_t vocab, const struct engine_sampling *sampling,

@@ -34,4 +34,10 @@ struct sample_scratch {
 uint32_t sample_token(const float *logits, uint32_t vocab, const struct engine_sampling *sampling,
                       uint32_t position, const struct sample_scratch *scratch);
 
+/*
+ * ln(e^logits[id] / sum of e^logits), at most 0: in double but for the exponentials. Id i is added to
+ * sum i mod 16, in the order of ids, and the sums from the first to the last. `logits` are finite.
+ */
+float sample_logprob(const float *logits, uint32_t vocab, uint32_t id);
+
 #endif

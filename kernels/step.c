@@ -36,6 +36,7 @@ void sampled_init(struct sampled *sampled, const struct device_limits *limits,
     const size_t sequences = limits->sequences_max;
 
     sampled->token = xcalloc(sequences, sizeof(*sampled->token));
+    sampled->logprob = xcalloc(sequences, sizeof(*sampled->logprob));
     sampled->bad = xcalloc(sequences, sizeof(*sampled->bad));
     sampled->embedding = xcalloc(sequences * embedding_len, sizeof(*sampled->embedding));
 }
@@ -43,6 +44,7 @@ void sampled_init(struct sampled *sampled, const struct device_limits *limits,
 void sampled_release(struct sampled *sampled)
 {
     free(sampled->token);
+    free(sampled->logprob);
     free(sampled->bad);
     free(sampled->embedding);
     *sampled = (struct sampled){0};
@@ -55,6 +57,7 @@ void slots_init(struct slots *slots, const struct device_limits *limits)
     slots->blocks_stride = (limits->context_max + DEVICE_BLOCK_TOKENS - 1) / DEVICE_BLOCK_TOKENS;
     slots->sampling = xcalloc(sequences, sizeof(*slots->sampling));
     slots->pool = xcalloc(sequences, sizeof(*slots->pool));
+    slots->logprobs = xcalloc(sequences, sizeof(*slots->logprobs));
     slots->blocks = xcalloc(sequences * slots->blocks_stride, sizeof(*slots->blocks));
 }
 
@@ -62,6 +65,7 @@ void slots_release(struct slots *slots)
 {
     free(slots->sampling);
     free(slots->pool);
+    free(slots->logprobs);
     free(slots->blocks);
     *slots = (struct slots){0};
 }
@@ -73,8 +77,8 @@ uint64_t step_bytes(const struct device_limits *limits, uint32_t embedding_len)
     const uint64_t sequence = sizeof(*step->seq_slot) + sizeof(*step->seq_row) +
                               sizeof(*step->seq_rows) + sizeof(*step->seq_ctx) +
                               sizeof(*step->want_row) + sizeof(*step->want_seq) +
-                              sizeof(*sampled->token) + sizeof(*sampled->bad) +
-                              embedding_len * sizeof(*sampled->embedding);
+                              sizeof(*sampled->token) + sizeof(*sampled->logprob) +
+                              sizeof(*sampled->bad) + embedding_len * sizeof(*sampled->embedding);
 
     return limits->rows_max * sizeof(*step->token) + limits->sequences_max * sequence;
 }

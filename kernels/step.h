@@ -12,6 +12,7 @@
 /* What struct step_result points to. */
 struct sampled {
     uint32_t *token;  /* [sequences_max] */
+    float *logprob;   /* [sequences_max] */
     uint8_t *bad;     /* [sequences_max] */
     float *embedding; /* [sequences_max][embedding_len] */
 };

@@ -125,8 +125,13 @@ static uint32_t take_sample(struct engine *engine, struct sequence *sequence,
         keep_embedding(engine, sequence,
                        result->embedding + (size_t)want * engine->about.embedding_len);
         finish_sequence(engine, sequence, ENGINE_STOP);
-    } else if (accept_token(engine, sequence, result->token[want])) {
-        finish_sequence(engine, sequence, sequence->finish);
+    } else {
+        const bool ended = accept_token(engine, sequence, result->token[want]);
+
+        if (sequence->flags & SEQUENCE_LOGPROBS && sequence->len > before)
+            sequence_keep_logprob(sequence, result->logprob[want]);
+        if (ended)
+            finish_sequence(engine, sequence, sequence->finish);
     }
     return sequence->len - before;
 }

@@ -50,6 +50,8 @@ static bool request_fits(const struct engine *engine, const struct engine_reques
         return false;
     if (request->resumed_len > tokens_max || !stops_fit(request))
         return false;
+    if (request->logprobs && request->resumed_len > 0 && request->resumed_logprobs == NULL)
+        return false;
     return tokens_known(engine, request->prompt, request->prompt_len) &&
            tokens_known(engine, request->resumed, request->resumed_len);
 }
@@ -68,6 +70,8 @@ static struct sequence *copy_request(struct engine *engine, const struct engine_
     sequence->sampling = request->sampling;
     if (request->kind == ENGINE_EMBED)
         sequence->flags |= SEQUENCE_EMBED;
+    if (request->logprobs && request->kind == ENGINE_GENERATE)
+        sequence->flags |= SEQUENCE_LOGPROBS;
     if (request->ignore_eos)
         sequence->flags |= SEQUENCE_IGNORE_EOS;
     if (request->stop_len > 0 && request->kind == ENGINE_GENERATE) {
@@ -81,9 +85,15 @@ static struct sequence *copy_request(struct engine *engine, const struct engine_
 static bool replay(const struct engine *engine, struct sequence *sequence,
                    const struct engine_request *request)
 {
-    for (uint32_t i = 0; i < request->resumed_len; i++)
-        if (accept_token(engine, sequence, request->resumed[i]))
+    for (uint32_t i = 0; i < request->resumed_len; i++) {
+        const uint32_t before = sequence->len;
+        const bool ended = accept_token(engine, sequence, request->resumed[i]);
+
+        if (sequence->flags & SEQUENCE_LOGPROBS && sequence->len > before)
+            sequence_keep_logprob(sequence, request->resumed_logprobs[i]);
+        if (ended)
             return true;
+    }
     if (request->resumed_len > 0)
         sequence->paid = sequence->len - 1; /* the row of the last one was not read yet */
     sequence->walked_len = sequence->len;
@@ -170,6 +180,7 @@ bool engine_poll(struct engine *engine, struct engine_event *ret)
         .finish = sequence->finish,
         .tokens = sequence_tokens(sequence),
         .tokens_len = sequence_tokens_len(sequence),
+        .logprobs = sequence_logprobs(sequence),
         .text = buffer_slice(&sequence->text),
         .cost = {.ns = sequence->cost_ns,
                  .recompute_ns = sequence->recompute_ns,
@@ -209,6 +220,7 @@ bool engine_checkpoint(struct engine *engine, uint32_t *cursor, struct engine_ch
             .tag = sequence->tag,
             .tokens = sequence_tokens(sequence),
             .tokens_len = sequence_tokens_len(sequence),
+            .logprobs = sequence_logprobs(sequence),
             .cost_ns = sequence->cost_ns,
             .moved = sequence->len > sequence->walked_len,
         };

@@ -226,6 +226,7 @@ static void admit(struct engine *engine, struct sequence *sequence)
 
     engine->slots->sampling[slot] = sequence->sampling;
     engine->slots->pool[slot] = (sequence->flags & SEQUENCE_EMBED) != 0;
+    engine->slots->logprobs[slot] = (sequence->flags & SEQUENCE_LOGPROBS) != 0;
     sequence->slot = slot;
     sequence->state = SEQUENCE_RUNNING;
     sequence->admitted = sequence->len;

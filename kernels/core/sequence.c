@@ -14,6 +14,7 @@ void sequence_pool_release(struct sequence_pool *pool)
 
         free(sequence->token);
         free(sequence->embedding);
+        free(sequence->logprob);
         stops_free(sequence->stops);
         buffer_release(&sequence->text);
     }
@@ -58,6 +59,8 @@ struct sequence *sequence_new(struct sequence_pool *pool)
         .cap = sequence->cap,
         .text = sequence->text,
         .embedding = sequence->embedding,
+        .logprob = sequence->logprob,
+        .logprob_cap = sequence->logprob_cap,
     };
     buffer_clear(&sequence->text);
     return sequence;
@@ -72,6 +75,11 @@ void sequence_free(struct sequence_pool *pool, struct sequence *sequence)
         free(sequence->token);
         sequence->token = NULL;
         sequence->cap = 0;
+    }
+    if (sequence->logprob_cap > KEEP_BYTES / sizeof(*sequence->logprob)) {
+        free(sequence->logprob);
+        sequence->logprob = NULL;
+        sequence->logprob_cap = 0;
     }
     if (sequence->text.cap > KEEP_BYTES)
         buffer_release(&sequence->text);
@@ -90,6 +98,18 @@ void sequence_reserve(struct sequence *sequence, uint32_t cap)
         more += more / 2;
     sequence->token = xrealloc(sequence->token, more, sizeof(*sequence->token));
     sequence->cap = more;
+}
+
+void sequence_keep_logprob(struct sequence *sequence, float logprob)
+{
+    const uint32_t at = sequence_tokens_len(sequence) - 1;
+
+    if (at >= sequence->logprob_cap) {
+        sequence->logprob_cap = at < 64 ? 64 : at + at / 2;
+        sequence->logprob =
+            xrealloc(sequence->logprob, sequence->logprob_cap, sizeof(*sequence->logprob));
+    }
+    sequence->logprob[at] = logprob;
 }
 
 /* Between two neighbours, each of which may be NULL: an end of the list. */

@@ -33,6 +33,7 @@ enum {
     SEQUENCE_CANCELLED = 16, /* leaves for good */
     SEQUENCE_EVICTED = 32,   /* leaves to wait again */
     SEQUENCE_DROPPED = 64,   /* engine->dropped: in the place of one that ended */
+    SEQUENCE_LOGPROBS = 128, /* keeps its tokens' log-probabilities */
 };
 
 struct sequence {
@@ -66,6 +67,8 @@ struct sequence {
     struct stops *stops;
     struct buffer text;
     float *embedding;
+    float *logprob; /* with SEQUENCE_LOGPROBS: of the generated ids */
+    uint32_t logprob_cap;
 } __attribute__((aligned(64)));
 
 /* All sequences ever made, in blocks that never move; those out of use are made new first. */
@@ -87,6 +90,9 @@ struct sequence *sequence_at(const struct sequence_pool *pool, uint32_t i);
 /* Makes room for `cap` ids. */
 void sequence_reserve(struct sequence *sequence, uint32_t cap);
 
+/* Of the id that was generated last. */
+void sequence_keep_logprob(struct sequence *sequence, float logprob);
+
 static inline uint32_t sequence_tokens_len(const struct sequence *sequence)
 {
     return sequence->len - sequence->prompt_len;
@@ -95,6 +101,12 @@ static inline uint32_t sequence_tokens_len(const struct sequence *sequence)
 static inline const uint32_t *sequence_tokens(const struct sequence *sequence)
 {
     return sequence->token + sequence->prompt_len;
+}
+
+/* NULL unless they were asked for. */
+static inline const float *sequence_logprobs(const struct sequence *sequence)
+{
+    return sequence->flags & SEQUENCE_LOGPROBS ? sequence->logprob : NULL;
 }
 
 /* A first-in-first-out list through `next` and `prev`. */

@@ -107,6 +107,9 @@ static void sample_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread
                 ? 0
                 : sample_token(logits, backend->hyper.vocab, &backend->slots.sampling[row->slot],
                                row->position + 1, &backend->scratch[thread]);
+        if (backend->slots.logprobs[row->slot] && !sampled->bad[want])
+            sampled->logprob[want] =
+                sample_logprob(logits, backend->hyper.vocab, sampled->token[want]);
         backend->last[row->slot] = sampled->token[want];
     }
 }

@@ -206,6 +206,7 @@ enum err queue_done(struct backend *backend, unsigned slot, int timeout_ms, stru
     *ret = (struct step_result){
         .token = step->sampled.token,
         .embedding = step->sampled.embedding,
+        .logprob = step->sampled.logprob,
         .bad = step->sampled.bad,
         .begin_ns = step->begin_ns,
         .end_ns = step->end_ns,

@@ -292,6 +292,22 @@ static inline uint32_t draw(uint64_t hash, uint64_t key, uint64_t end_below)
     return (uint8_t)alphabet[mixed >> 20 & 63];
 }
 
+/* Of the wanted rows of slots that ask for it. */
+static void make_logprobs(const struct sim *sim, struct sim_step *step)
+{
+    const struct step *plan = &step->step;
+    const uint8_t *logprobs = sim->slots.logprobs;
+
+    for (uint32_t want = 0; want < plan->wanted; want++) {
+        const uint32_t at = plan->seq_slot[plan->want_seq[want]];
+
+        if (logprobs[at])
+            step->sampled.logprob[want] =
+                -(float)(((step->row_hash[plan->want_row[want]] ^ sim->key[at]) * MIX_A) >> 40) /
+                (float)(1 << 22);
+    }
+}
+
 static void sim_sample(struct device *device, unsigned slot)
 {
     struct sim *sim = sim_of(device);
@@ -317,6 +333,7 @@ static void sim_sample(struct device *device, unsigned slot)
             token[want] = last[at] = draw(row_hash[plan->want_row[want]], key[at], end_below);
         }
     }
+    make_logprobs(sim, step);
     step->part_ns[PART_HEAD] = plan->wanted * sim->options.head_ns;
     step->begin_ns = sim->clock_ns;
     for (int part = 0; part < PART_COUNT; part++)
@@ -342,6 +359,7 @@ static enum err sim_done(struct device *device, unsigned slot, int timeout_ms,
     }
     ret->token = step->sampled.token;
     ret->embedding = step->sampled.embedding;
+    ret->logprob = step->sampled.logprob;
     ret->bad = step->sampled.bad;
     ret->begin_ns = ret->end_ns = step->begin_ns;
     for (int part = 0; part < PART_COUNT; part++)

@@ -12,7 +12,8 @@
  * TOKENS Each position's KV slot holds hash(position - 1's hash, token, position). What is sampled
  * after a position follows from its hash and, unless greedy, from seed and choice: a wrong
  * block table, a wrong position or a row out of order changes the output. Sampled bytes are
- * letters and blanks, or </s> with a chance of eos_per_million.
+ * letters and blanks, or </s> with a chance of eos_per_million. Log-probabilities, where wanted, are
+ * numbers in (-4, 0] out of the same hash.
  */
 #ifndef MSERVE_KERNELS_SIM_H
 #define MSERVE_KERNELS_SIM_H

@@ -56,6 +56,7 @@ struct engine_request rig_request(uint32_t number, uint32_t *prompt)
         .sampling = {.temperature = number % 4 == 0 ? 0 : 1, .top_p = 1, .seed = number / 3},
         .ignore_eos = number % 11 == 3,
         .include_stop = number % 2 == 0,
+        .logprobs = number % 3 == 1,
     };
 
     for (uint32_t i = 0; i < len; i++)
@@ -174,6 +175,7 @@ void rig_keep(struct outcome *outcome, const struct engine *engine,
         .seen = true,
         .finish = event->finish,
         .tokens_len = event->tokens_len,
+        .scored = event->logprobs != NULL,
         .text_len = event->text.len,
         .embedded = event->embedding != NULL,
         .cost = event->cost,
@@ -181,6 +183,8 @@ void rig_keep(struct outcome *outcome, const struct engine *engine,
     assert_true(event->tokens_len <= RIG_TOKENS_MAX && event->text.len <= RIG_TEXT_MAX);
     if (event->tokens_len > 0)
         memcpy(outcome->tokens, event->tokens, event->tokens_len * sizeof(uint32_t));
+    if (event->logprobs != NULL)
+        memcpy(outcome->logprobs, event->logprobs, event->tokens_len * sizeof(float));
     if (event->text.len > 0)
         memcpy(outcome->text, event->text.data, event->text.len);
     if (event->embedding != NULL)
@@ -238,6 +242,8 @@ void rig_check_same(const struct outcome *a, const struct outcome *b)
     assert_int_equal(a->finish, b->finish);
     assert_int_equal(a->tokens_len, b->tokens_len);
     assert_memory_equal(a->tokens, b->tokens, sizeof(a->tokens));
+    assert_int_equal(a->scored, b->scored);
+    assert_memory_equal(a->logprobs, b->logprobs, sizeof(a->logprobs));
     assert_int_equal(a->text_len, b->text_len);
     assert_memory_equal(a->text, b->text, sizeof(a->text));
     assert_int_equal(a->embedded, b->embedded);

@@ -18,6 +18,8 @@ struct outcome {
     enum engine_finish finish;
     uint32_t tokens[RIG_TOKENS_MAX];
     uint32_t tokens_len;
+    bool scored;
+    float logprobs[RIG_TOKENS_MAX]; /* where scored */
     char text[RIG_TEXT_MAX];
     size_t text_len;
     bool embedded;
@@ -40,8 +42,8 @@ struct engine *rig_open(const struct engine_options *options);
 
 /*
  * Request `number`, tag `number`: prompts of 1 to 100 ids, 1 to 150 tokens to generate, some
- * greedy, some with stop strings, some that pass over end tokens, some embeddings. `prompt` has
- * room for RIG_PROMPT_MAX.
+ * greedy, some with stop strings, some that pass over end tokens, some that want log-probabilities,
+ * some embeddings. `prompt` has room for RIG_PROMPT_MAX.
  */
 struct engine_request rig_request(uint32_t number, uint32_t *prompt);
 void rig_submit(struct engine *engine, uint32_t number);
@@ -64,7 +66,7 @@ void rig_run(struct engine *engine, struct outcomes *outcomes);
 /* Runs request `number` alone in an engine of its own. */
 void rig_alone(const struct engine_options *options, uint32_t number, struct outcome *ret);
 
-/* Same tokens, text, embedding and end; cost may differ. */
+/* Same tokens, log-probabilities, text, embedding and end; cost may differ. */
 void rig_check_same(const struct outcome *a, const struct outcome *b);
 
 #endif

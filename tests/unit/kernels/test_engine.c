@@ -193,6 +193,8 @@ static void test_requests_that_cannot_run_are_refused(void **state)
     refuse(engine, &bad);
     bad.kind = ENGINE_EMBED;
     refuse(engine, &bad);
+    bad = good, bad.resumed = ids, bad.resumed_len = 1, bad.logprobs = true;
+    refuse(engine, &bad); /* their log-probabilities are missing */
     bad = good, bad.resumed = ids, bad.resumed_len = 33;
     refuse(engine, &bad);
     bad = good, bad.stop = stop, bad.stop_len = 17;
@@ -352,6 +354,7 @@ static void test_a_resumed_request_that_was_done_is_done(void **state)
     (void)state;
     request.resumed = whole.tokens;
     request.resumed_len = whole.tokens_len;
+    request.resumed_logprobs = whole.logprobs;
     outcome = run_one(&request);
     rig_check_same(outcome, &whole);
     assert_int_equal(outcome->cost.ns + outcome->cost.recompute_ns, 0);

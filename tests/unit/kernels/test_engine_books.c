@@ -54,6 +54,7 @@ static struct engine *run(const struct scenario *scenario, const struct outcome 
         if (answers != NULL) {
             request.resumed = answers[number].tokens;
             request.resumed_len = resumed_len[number];
+            request.resumed_logprobs = answers[number].logprobs;
         }
         assert_int_equal(engine_submit(engine, &request), ERR_OK);
     }

@@ -129,6 +129,7 @@ static void resume(const struct outcomes *before)
 
         request.resumed = before->of[number].tokens;
         request.resumed_len = before->of[number].tokens_len;
+        request.resumed_logprobs = before->of[number].logprobs;
         assert_int_equal(engine_submit(engine, &request), ERR_OK);
     }
     rig_run(engine, &outcomes);
@@ -197,6 +198,9 @@ static void test_resumed_from_any_checkpoint_is_the_same(void **state)
             assert_false(outcome->seen);
             outcome->tokens_len = checkpoint.tokens_len;
             memcpy(outcome->tokens, checkpoint.tokens, checkpoint.tokens_len * sizeof(uint32_t));
+            if (checkpoint.logprobs != NULL)
+                memcpy(outcome->logprobs, checkpoint.logprobs,
+                       checkpoint.tokens_len * sizeof(float));
         }
         engine_close(engine);
         resume(&before);

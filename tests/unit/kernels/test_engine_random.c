@@ -57,6 +57,7 @@ static void submit(struct schedule *schedule)
     request.tag = schedule->submitted;
     if (rig_below(&schedule->random, 3) == 0) {
         request.resumed = alone[kind].tokens;
+        request.resumed_logprobs = alone[kind].logprobs;
         request.resumed_len = rig_below(&schedule->random, 9) == 0
                                   ? alone[kind].tokens_len
                                   : rig_below(&schedule->random, alone[kind].tokens_len + 1);

@@ -115,6 +115,7 @@ static void test_resumed_is_the_same(void **state)
                 continue;
             request.resumed = before.of[number].tokens;
             request.resumed_len = before.of[number].tokens_len;
+            request.resumed_logprobs = before.of[number].logprobs;
             assert_int_equal(engine_submit(engine, &request), ERR_OK);
         }
         rig_run(engine, &outcomes);

@@ -207,10 +207,38 @@ static void test_tiny_temperatures_are_greedy(void **state)
                          sample_greedy(logits, VOCAB));
 }
 
+/* What the C library's doubles say, to float's last places; and never above 0. */
+static void test_a_logprob_is_that_of_the_softmax(void **state)
+{
+    float logits[VOCAB];
+
+    (void)state;
+    for (uint32_t vocab = 1; vocab <= VOCAB; vocab += vocab < 40 ? 1 : 37) {
+        double sum = 0;
+
+        ramp(logits);
+        for (uint32_t i = 0; i < vocab; i++)
+            logits[i] = logits[i] * 20.0f - 17.0f;
+        for (uint32_t i = 0; i < vocab; i++)
+            sum += exp((double)logits[i]);
+        for (uint32_t id = 0; id < vocab; id++) {
+            const double want = (double)logits[id] - log(sum);
+
+            assert_true(fabs((double)sample_logprob(logits, vocab, id) - want) <=
+                        2e-7 + fabs(want) * 1e-7);
+        }
+    }
+    logits[0] = 88.0f; /* all the others together do not show */
+    logits[1] = -87.0f;
+    assert_true(sample_logprob(logits, 2, 0) == 0.0f);
+    assert_true(sample_logprob(logits, 2, 1) == -175.0f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_philox_gives_the_known_answers),
+        cmocka_unit_test(test_a_logprob_is_that_of_the_softmax),
         cmocka_unit_test(test_greedy_takes_the_first_of_the_highest),
         cmocka_unit_test(test_nan_and_infinity_are_seen_wherever_they_stand),
         cmocka_unit_test(test_draws_follow_the_softmax),
