@@ -7,7 +7,6 @@
 #include "tests/flow/proof.h"
 #include "tests/flow/scene.h"
 
-#include <assert.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -517,17 +516,6 @@ static void check(struct walk *walk)
     free(is);
 }
 
-/* Where a job's chunks lie follows from its random id; the same seed is to be the same walk. */
-static void place_jobs(struct walk *walk)
-{
-    static_assert(MODEL_JOBS == 2 && QUEUE_PARTITIONS == 4, "as the statement has it");
-    pg_do(walk->db, "update mserve.jobs set partition_first = right(idempotency_key, 1)::integer; "
-                    "update mserve.chunks c set part = (c.chunk + j.partition_first) % 4 "
-                    "from mserve.jobs j where j.job = c.job");
-    for (uint32_t i = 0; i < MODEL_JOBS; i++)
-        walk->job[i].partition_first = i;
-}
-
 static void set_up(struct walk *walk)
 {
     struct db_options options = pg_options();
@@ -537,7 +525,6 @@ static void set_up(struct walk *walk)
     model_init(&walk->now);
     walk->job[0] = queue_job(walk->db, "job0", MODEL_LINES, true);
     walk->job[1] = queue_job(walk->db, "job1", MODEL_LINES, true);
-    place_jobs(walk);
     for (int i = 0; i < ACTORS; i++) {
         walk->actor[i].index = NOBODY;
         walk->actor[i].q.db = pg_connect();
