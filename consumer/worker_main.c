@@ -1,9 +1,11 @@
 /* worker_main.c: the program mserve-worker: its command line, and then worker_run(). */
+#include <stdio.h>
 #include <string.h>
 
 #include "config/log.h"
 #include "config/options.h"
 #include "config/settings.h"
+#include "config/streams.h"
 #include "consumer/worker.h"
 
 static struct {
@@ -32,20 +34,34 @@ static const struct options_command command = {
     .row_count = sizeof rows / sizeof rows[0],
 };
 
+/* Ends with what there is to choose from. */
+static enum err refuse_tier(const struct settings *settings, const char *why)
+{
+    struct buffer names = {0};
+
+    for (uint32_t i = 0; i < settings->tier_count; i++)
+        buffer_printf(&names, "%s%s", i > 0 ? ", " : ": ", settings->tier[i].name);
+    fail(ERR_USAGE, "%s; the settings have %s%s", why, names.len > 0 ? "these tiers" : "no tiers",
+         names.len > 0 ? names.data : "");
+    buffer_release(&names);
+    return ERR_USAGE;
+}
+
 static enum err find_tier(const struct settings *settings, const struct settings_tier **ret)
 {
+    char why[128];
+
     if (given.tier.count > 1)
         return fail(ERR_USAGE,
                     "this version serves one tier with one worker; start another "
                     "worker for \"%s\"",
                     given.tier.item[1]);
     if (given.tier.count == 0 && settings->tier_count != 1)
-        return fail(ERR_USAGE, "the settings have %u tiers: say which with --tier",
-                    settings->tier_count);
+        return refuse_tier(settings, "--tier must say which tier to serve");
     *ret = given.tier.count ? settings_tier_find(settings, given.tier.item[0]) : settings->tier;
-    if (!*ret)
-        return fail(ERR_USAGE, "the settings have no tier \"%s\"", given.tier.item[0]);
-    return ERR_OK;
+    snprintf(why, sizeof(why), "there is no tier \"%.80s\"",
+             given.tier.count ? given.tier.item[0] : "");
+    return *ret ? ERR_OK : refuse_tier(settings, why);
 }
 
 static enum err serve(void)
@@ -70,9 +86,10 @@ int main(int argc, char **argv)
     struct options_rest rest;
     enum err err;
 
+    streams_open();
     log_init("mserve-worker", LOG_INFO, LOG_LOGFMT, true); /* until the settings say how */
     err = options_parse(NULL, &command, argc, argv, &rest);
     if (err || rest.served)
-        return err_exit_status(err);
+        return err_exit_status(err ? err : streams_flush());
     return err_exit_status(serve());
 }

@@ -1,14 +1,12 @@
 /* cli.c: settings, then the database. */
 #include "producer/cli.h"
 #include "config/log.h"
+#include "config/streams.h"
 #include "sql/migrate.h"
-
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 void cli_init(struct cli *cli, const char *program)
 {
+    streams_open();
     *cli = (struct cli){.program = program};
     log_init(program, LOG_INFO, LOG_LOGFMT, true);
 }
@@ -43,7 +41,5 @@ void cli_close(struct cli *cli)
 
 enum err cli_flush(void)
 {
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return fail(ERR_IO, "cannot write to standard output: %s", strerror(errno));
-    return ERR_OK;
+    return streams_flush();
 }

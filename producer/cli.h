@@ -16,7 +16,7 @@ struct cli {
     struct db *db; /* NULL until cli_connect() */
 };
 
-/* Before anything else: errors from here on are plain sentences on standard error. */
+/* Before anything else: there are three streams, and errors are plain sentences on the last. */
 void cli_init(struct cli *cli, const char *program);
 
 /* `config` is the path given with --config, or NULL. */

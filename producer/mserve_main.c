@@ -96,11 +96,11 @@ int main(int argc, char **argv)
     add_commands();
     rc = options_find_command(&program, argc, argv, &found);
     if (rc != ERR_OK || found == NULL)
-        return err_exit_status(rc);
+        return err_exit_status(rc != ERR_OK ? rc : cli_flush());
     command = all[found - all_options];
     rc = options_parse("mserve", found, argc - 1, argv + 1, &rest);
     if (rc != ERR_OK || rest.served)
-        return err_exit_status(rc);
+        return err_exit_status(rc != ERR_OK ? rc : cli_flush());
     rc = make_ready(&cli, command->needs);
     if (rc == ERR_OK)
         rc = command->run(&cli, &rest);

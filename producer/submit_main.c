@@ -12,7 +12,7 @@ int main(int argc, char **argv)
     interrupt_catch();
     rc = options_parse(NULL, &submit_command, argc, argv, &rest);
     if (rc != ERR_OK || rest.served)
-        return err_exit_status(rc);
+        return err_exit_status(rc != ERR_OK ? rc : cli_flush());
     submit_typed.file = rest.argument[0];
     rc = cli_load(&cli, submit_config);
     if (rc == ERR_OK)

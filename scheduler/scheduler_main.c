@@ -2,6 +2,7 @@
 #include "config/log.h"
 #include "config/options.h"
 #include "config/settings.h"
+#include "config/streams.h"
 #include "scheduler/scheduler.h"
 
 #include <signal.h>
@@ -87,6 +88,7 @@ int main(int argc, char **argv)
     struct options_rest rest;
     enum err rc;
 
+    streams_open();
     log_init("mserve-scheduler", LOG_INFO, LOG_LOGFMT, true); /* until the settings say how */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
@@ -95,7 +97,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     rc = options_parse(NULL, &command, argc, argv, &rest);
     if (rc || rest.served)
-        return err_exit_status(rc);
+        return err_exit_status(rc ? rc : streams_flush());
     rc = settings_load(config_path, &settings);
     if (rc)
         return err_exit_status(rc);

@@ -190,6 +190,26 @@ like "$(said)" 'bad.yaml.*2.*partitons' "is told with file, line and name"
 is "$(status mserve check-config --config "$work/none.yaml")" 1 "a file that is not there"
 ok "--print shows where a value comes from" grep -q partitions <(mserve check-config --print)
 
+is "$(MSERVE_KAFKA_BROKER=x status mserve check-config)" 1 "a misspelt variable"
+is "$(said)" "mserve: The variable MSERVE_KAFKA_BROKER is no setting; did you mean MSERVE_KAFKA_BROKERS?" \
+    "is told with the name that was meant"
+is "$(status mserve-worker --tier nope)" 1 "a tier that is not in the settings"
+like "$(said)" 'no tier .*nope.*these tiers: small' "is told with those that are"
+
+# ---- streams that the caller closed: nothing is printed into a socket
+
+for program in "mserve list" "mserve get $job" "mserve results $job" "mserve --help" "mserve-submit --help" \
+    "mserve-worker --help" "mserve-scheduler --help"; do
+    $program >&- 2>"$work/said"
+    is $? 10 "$program without a standard output fails as on a full disk"
+    like "$(said)" 'cannot write ' "and says so"
+done
+is "$(mserve get "$job" 2>&-)" "$(mserve get "$job")" "without a standard error all else is as ever"
+mserve get nonsense 2>&-
+is $? 1 "and the exit status still tells"
+mserve-submit - <&- 2>"$work/said"
+is $? 10 "without a standard input nothing can be read from it"
+
 # ---- completions
 
 for shell in bash zsh fish; do
