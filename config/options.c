@@ -102,11 +102,12 @@ static bool set_f64(const struct option *row, const char *text)
     return true;
 }
 
-static bool add_pair(struct option_pairs *pairs, const char *text)
+static bool add_pair(const struct option *row, const char *text)
 {
+    struct option_pairs *pairs = row->target;
     const char *equals = strchr(text, '=');
 
-    if (equals == NULL || equals == text || pairs->count == OPTION_ITEMS_MAX)
+    if (equals == NULL || equals == text || pairs->count == options_items_max(row))
         return false;
     pairs->item[pairs->count].key = text;
     pairs->item[pairs->count].key_len = (size_t)(equals - text);
@@ -135,9 +136,9 @@ static bool set_target(const struct option *row, const char *text)
     case OPTION_F64:
         return set_f64(row, text);
     case OPTION_PAIRS:
-        return add_pair(row->target, text);
+        return add_pair(row, text);
     case OPTION_LIST:
-        if (list->count == OPTION_ITEMS_MAX)
+        if (list->count == options_items_max(row))
             return false;
         list->item[list->count++] = text;
         return true;

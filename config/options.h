@@ -70,7 +70,7 @@ struct option {
     const char *sentence;
     const char *choices; /* of CHOICE: "a|b|c" */
     uint64_t min;        /* of U32, U64, DURATION, BYTES */
-    uint64_t max;        /* 0: what the type holds */
+    uint64_t max;        /* of those, and how often PAIRS, LIST; 0: what the type holds */
 };
 
 struct options_command {

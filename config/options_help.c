@@ -18,6 +18,11 @@ bool options_is_choice(const char *choices, const char *text)
     return false;
 }
 
+uint32_t options_items_max(const struct option *row)
+{
+    return row->max > 0 && row->max < OPTION_ITEMS_MAX ? (uint32_t)row->max : OPTION_ITEMS_MAX;
+}
+
 static void add_limit(const struct option *row, uint64_t limit, struct buffer *buffer)
 {
     if (row->type == OPTION_DURATION)
@@ -40,12 +45,16 @@ void options_add_allowed(const struct option *row, struct buffer *buffer)
         [OPTION_F64] = "a number that is not negative",
         [OPTION_DURATION] = "a time such as 90s, 24h or 1d12h",
         [OPTION_BYTES] = "a size such as 64KiB or 4MiB",
-        [OPTION_PAIRS] = "key=value, at most 64 times",
-        [OPTION_LIST] = "given at most 64 times",
+        [OPTION_PAIRS] = "key=value, at most ",
+        [OPTION_LIST] = "given at most ",
     };
     uint64_t max = row->max == 0 && row->type == OPTION_U32 ? UINT32_MAX : row->max;
 
     buffer_add_text(buffer, kinds[row->type]);
+    if (row->type == OPTION_PAIRS || row->type == OPTION_LIST) {
+        buffer_printf(buffer, "%u times", options_items_max(row));
+        return;
+    }
     if (row->type == OPTION_CHOICE)
         for (const char *at = row->choices; *at != '\0'; at++) {
             if (*at == '|')

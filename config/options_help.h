@@ -10,6 +10,9 @@
 /* Whether `text` is one of "a|b|c". */
 bool options_is_choice(const char *choices, const char *text);
 
+/* How often an option of PAIRS or LIST may be given. */
+uint32_t options_items_max(const struct option *row);
+
 /* "one of a, b or c", "a whole number from 1 to 9": the end of a sentence on a bad value. */
 void options_add_allowed(const struct option *row, struct buffer *buffer);
 

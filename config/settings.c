@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_BYTES_MAX = 1 << 20, VARIABLE_BYTES_MAX = 160 };
+enum { FILE_BYTES_MAX = 1 << 20, VARIABLE_BYTES_MAX = 160, NEAR_MAX = 2 };
 
 extern char **environ;
 
@@ -104,27 +104,48 @@ static bool read_file_variable(struct settings *settings, const struct setting *
     return false;
 }
 
-/* A variable that is nearly a setting's gets a warning: it may be another program's. */
-static void warn_of_unknown(const char *variable)
+/* The variable that is nearest to what was typed, and how near. */
+struct near {
+    char name[VARIABLE_BYTES_MAX];
+    size_t distance;
+};
+
+static void look_near(struct near *near, const char *typed, const char *name)
 {
-    char typed[VARIABLE_BYTES_MAX];
-    const char *best = NULL;
-    size_t best_distance = 3;
+    size_t distance = word_distance(typed, name);
 
-    snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(variable, "="), variable);
+    if (distance >= near->distance)
+        return;
+    near->distance = distance;
+    snprintf(near->name, sizeof(near->name), "%s", name);
+}
+
+/*
+ * A variable that is nearly a setting's is refused as a misspelt key of the file is: else what was
+ * meant would silently not be so. All others are somebody else's; a cluster sets MSERVE_WORKER_PORT
+ * by itself for a service of the name mserve-worker.
+ */
+static void refuse_misspelt(const char *variable, unsigned *problems)
+{
+    char typed[VARIABLE_BYTES_MAX], name[VARIABLE_BYTES_MAX];
+    struct near near = {.distance = NEAR_MAX + 1};
+    size_t len = strcspn(variable, "=");
+
+    if (len >= sizeof(typed) || variable[len] == '\0' || variable[len + 1] == '\0')
+        return;
+    snprintf(typed, sizeof(typed), "%.*s", (int)len, variable);
+    look_near(&near, typed, "MSERVE_CONFIG");
     for (size_t i = 0; i < settings_rows.count; i++) {
-        char name[VARIABLE_BYTES_MAX];
-        size_t distance;
-
         variable_of(&settings_rows.rows[i], "", name);
-        distance = word_distance(typed, name);
-        if (distance < best_distance) {
-            best_distance = distance;
-            best = settings_rows.rows[i].name;
-        }
+        look_near(&near, typed, name);
+        variable_of(&settings_rows.rows[i], "_FILE", name);
+        if (settings_rows.rows[i].type == SETTING_SECRET)
+            look_near(&near, typed, name);
     }
-    if (best != NULL && best_distance > 0)
-        log_warn("settings.variable", "variable=%s is_no_setting=yes near=%s", typed, best);
+    if (near.distance == 0 || near.distance > NEAR_MAX)
+        return;
+    fail(ERR_SETTINGS, "The variable %s is no setting; did you mean %s?", typed, near.name);
+    ++*problems;
 }
 
 static void read_environment(struct settings *settings, uint8_t *origin, unsigned *problems)
@@ -138,7 +159,7 @@ static void read_environment(struct settings *settings, uint8_t *origin, unsigne
     }
     for (char **variable = environ; *variable != NULL; variable++)
         if (strncmp(*variable, "MSERVE_", 7) == 0)
-            warn_of_unknown(*variable);
+            refuse_misspelt(*variable, problems);
 }
 
 static unsigned check_tier(const struct settings *settings, uint32_t index)

@@ -180,10 +180,10 @@ void setting_set_defaults(const struct setting_table *table, struct arena *arena
 void setting_add_allowed(const struct setting *row, struct buffer *buffer)
 {
     static const char *const kinds[] = {
-        [SETTING_STRING] = "a text of at most 4096 bytes",
+        [SETTING_STRING] = "a text of at most 4096 bytes without control characters",
         [SETTING_NAME] = "a name of at most 128 letters, digits, '.', '_' and '-'",
-        [SETTING_PATH] = "a path",
-        [SETTING_SECRET] = "a text of at most 4096 bytes",
+        [SETTING_PATH] = "a path of at most 4096 bytes without control characters",
+        [SETTING_SECRET] = "a text of at most 4096 bytes without control characters",
         [SETTING_SHA256] = "64 hexadecimal digits in lower case",
         [SETTING_CHOICE] = "one of ",
         [SETTING_BOOL] = "true or false",

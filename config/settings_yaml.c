@@ -8,6 +8,7 @@
  */
 #include "config/log.h"
 #include "config/settings_table.h"
+#include "config/utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -209,7 +210,7 @@ static bool read_text(struct reader *reader, const struct setting *row, struct b
 static void read_setting(struct reader *reader, struct scope *scope, const struct setting *row,
                          const char *name)
 {
-    struct buffer text = {0}, allowed = {0};
+    struct buffer text = {0}, shown = {0}, allowed = {0};
     size_t line = reader->event.start_mark.line;
     bool empty = reader->event.type == YAML_SCALAR_EVENT && is_empty(reader);
 
@@ -219,13 +220,14 @@ static void read_setting(struct reader *reader, struct scope *scope, const struc
         setting_set(row, buffer_slice(&text), &reader->settings->arena, scope->target)) {
         mark_origin(scope, row);
     } else if (!reader->stopped) {
-        buffer_add_byte(&text, '\0');
         reader->event.start_mark.line = line;
+        utf8_add_printable(&shown, buffer_slice(&text));
         setting_add_allowed(row, &allowed);
-        problem(reader, "%s%s is \"%.60s\" but must be %s.", scope->shown, name, text.data,
+        problem(reader, "%s%s is \"%.60s\" but must be %s.", scope->shown, name, shown.data,
                 allowed.data);
     }
     buffer_release(&text);
+    buffer_release(&shown);
     buffer_release(&allowed);
 }
 
@@ -259,7 +261,7 @@ static void read_unknown(struct reader *reader, const struct scope *scope, const
     if (near != NULL)
         problem(reader, "%s%s is no setting; did you mean %s?", scope->shown, name, near);
     else
-        problem(reader, "%s%s is no setting; `mserve check-config --reference` shows them all.",
+        problem(reader, "%s%s is no setting; `mserve check-config --print` shows them all.",
                 scope->shown, name);
     if (next(reader))
         skip(reader);

@@ -14,7 +14,7 @@ static const struct option rows[] = {
     {"completion-window", 'w', OPTION_TEXT, "TIME", &submit_typed.window,
      .sentence = "Within which time the job is to be done, like 24h, 90m or 7d; then it expires."},
     {"metadata", 'm', OPTION_PAIRS, "KEY=VALUE", &submit_typed.metadata,
-     .sentence = "A pair of your own that stays with the job; may be given 16 times."},
+     .sentence = "A pair of your own that stays with the job; may be given 16 times.", .max = 16},
     {"priority", 'p', OPTION_TEXT, "NUMBER", &submit_typed.priority,
      .sentence = "Higher goes first among your own jobs: -1000 to 1000, 0 is normal."},
     {"idempotency-key", 'k', OPTION_TEXT, "KEY", &submit_typed.idempotency_key,

@@ -13,8 +13,7 @@
 #include <string.h>
 
 enum {
-    METADATA_PAIRS_MAX = 16, /* as OpenAI has it */
-    METADATA_KEY_MAX = 64,   /* characters */
+    METADATA_KEY_MAX = 64, /* characters */
     METADATA_VALUE_MAX = 512,
     KEY_BYTES_MAX = 255,
     PRIORITY_MAX = 1000,
@@ -62,9 +61,6 @@ static enum err read_metadata(struct submit *submit)
 
     if (pairs->count == 0)
         return ERR_OK;
-    if (pairs->count > METADATA_PAIRS_MAX)
-        return fail(ERR_USAGE, "--metadata: at most %d pairs are allowed, not %u",
-                    METADATA_PAIRS_MAX, pairs->count);
     json_write_open(&json, '{');
     for (uint32_t i = 0; i < pairs->count && rc == ERR_OK; i++) {
         struct slice key = {pairs->item[i].key, pairs->item[i].key_len};

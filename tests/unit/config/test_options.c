@@ -40,7 +40,8 @@ static const struct option rows[] = {
      .min = 1000},
     {"bytes", 0, OPTION_BYTES, "SIZE", &o.bytes, .sentence = "A size."},
     {"price", 0, OPTION_F64, "N", &o.price, .sentence = "A price."},
-    {"metadata", 'm', OPTION_PAIRS, "KEY=VALUE", &o.metadata, .sentence = "Kept with the job."},
+    {"metadata", 'm', OPTION_PAIRS, "KEY=VALUE", &o.metadata, .sentence = "Kept with the job.",
+     .max = 3},
     {"tag", 0, OPTION_LIST, "TAG", &o.tags, .sentence = "A tag."},
 };
 
@@ -173,6 +174,9 @@ static void test_bad_lines_are_refused_in_a_sentence(void **state)
         {"p -wt", "--tier needs NAME behind it."},
         {"p --wait=1", "--wait takes no value."},
         {"p --on-invalid no", "--on-invalid is \"no\" but must be one of refuse or skip."},
+        {"p -m a", "--metadata is \"a\" but must be key=value, at most 3 times."},
+        {"p -m a=1 -m b=2 -m c=3 -m d=4",
+         "--metadata is \"d=4\" but must be key=value, at most 3 times."},
         {"p --priority 10", "must be a whole number from 0 to 9."},
         {"p --priority -1", "must be a whole number from 0 to 9."},
         {"p --priority 1x", "must be a whole number from 0 to 9."},
