@@ -36,6 +36,23 @@ static struct uuid fill_up(const char *digits, size_t len, char fill)
     return uuid;
 }
 
+enum { SHOWN_MAX = 5 }; /* of several jobs that begin alike */
+
+static enum err refuse_several(const char *text, const struct db_result *result)
+{
+    struct buffer ids = {0};
+    char id[UUID_BATCH_SIZE];
+    enum err rc;
+
+    for (int row = 0; row < result->rows && row < SHOWN_MAX; row++)
+        buffer_printf(&ids, "%s%s", row > 0 ? ", " : "",
+                      uuid_format_batch(db_get_uuid(result, row, 0), id));
+    rc = fail(ERR_USAGE, "more than one job begins with %s: %s%s; type more of its id", text,
+              ids.data, result->rows > SHOWN_MAX ? " and more" : "");
+    buffer_release(&ids);
+    return rc;
+}
+
 enum err job_view_find(struct db *db, const char *text, struct uuid *ret)
 {
     struct db_result result = {0};
@@ -51,13 +68,14 @@ enum err job_view_find(struct db *db, const char *text, struct uuid *ret)
                     text);
     first = fill_up(digits, len, '0');
     last = fill_up(digits, len, 'f');
-    rc = db_exec(db, QUERY_JOB_BY_PREFIX, DB_PARAMS(db_uuid(&first), db_uuid(&last)), &result);
+    rc = db_exec(db, QUERY_JOB_BY_PREFIX,
+                 DB_PARAMS(db_uuid(&first), db_uuid(&last), db_i32(SHOWN_MAX + 1)), &result);
     if (rc != ERR_OK)
         return rc;
     if (result.rows == 0)
         rc = fail(ERR_NOT_FOUND, "there is no job %s", text);
     else if (result.rows > 1)
-        rc = fail(ERR_USAGE, "more than one job begins with %s; type more of its id", text);
+        rc = refuse_several(text, &result);
     else
         *ret = db_get_uuid(&result, 0, 0);
     db_result_release(&result);

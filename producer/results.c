@@ -3,13 +3,12 @@
 #include "config/log.h"
 #include "producer/interrupt.h"
 #include "producer/job_view.h"
+#include "producer/patience.h"
 #include "sql/queries.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PAGE_ROWS = 200, CHUNKS = 256, FOLLOW_EVERY_MS = 500 };
@@ -149,7 +148,8 @@ static enum err write_fresh(struct writer *writer, struct seen *seen)
     for (int row = 0; rc == ERR_OK && row < result.rows && !writer->stopped; row++)
         rc = write_row(writer, &result, row);
     db_result_release(&result);
-    seen->count = 0;
+    if (rc == ERR_OK) /* else they are asked for again */
+        seen->count = 0;
     return rc;
 }
 
@@ -181,7 +181,7 @@ static enum err write_new(struct writer *writer, struct seen *seen)
 {
     int32_t chunk = -1;
     int rows = CHUNKS;
-    enum err rc = ERR_OK;
+    enum err rc = write_fresh(writer, seen); /* what an earlier call could not get */
 
     while (rc == ERR_OK && rows == CHUNKS && !writer->stopped) {
         struct db_result result = {0};
@@ -213,21 +213,33 @@ static enum err write_some(struct writer *writer, struct seen *seen, bool ended)
 }
 
 /* The state is asked for before the rows: what had ended then has all its rows. */
+static enum err write_more(struct writer *writer, struct seen *seen)
+{
+    struct job_progress progress;
+    enum err rc = job_view_progress(writer->db, writer->job, &progress);
+    bool ended = rc == ERR_OK && job_state_is_terminal(progress.state);
+
+    if (rc == ERR_OK)
+        rc = write_some(writer, seen, ended);
+    if (rc == ERR_OK)
+        writer->counts.complete = ended;
+    return rc;
+}
+
+/* A follower knows what it has written: it goes on there when the database comes back. */
 static enum err write_until_done(struct writer *writer, struct seen *seen)
 {
-    for (;;) {
-        struct job_progress progress;
-        bool ended;
-        enum err rc = job_view_progress(writer->db, writer->job, &progress);
+    struct patience patience = {0};
 
+    for (;;) {
+        enum err rc = write_more(writer, seen);
+
+        if (writer->options->follow && patience_try(&patience, writer->db, rc))
+            continue;
         if (rc != ERR_OK)
-            return rc;
-        ended = job_state_is_terminal(progress.state);
-        rc = write_some(writer, seen, ended);
-        if (rc != ERR_OK)
-            return rc;
-        writer->counts.complete = ended;
-        if (ended || writer->stopped || !writer->options->follow)
+            return rc == ERR_DATABASE && interrupted() ? ERR_INTERRUPTED : rc;
+        patience = (struct patience){0};
+        if (writer->counts.complete || writer->stopped || !writer->options->follow)
             return ERR_OK;
         usleep(FOLLOW_EVERY_MS * 1000);
         if (interrupted())
@@ -244,68 +256,5 @@ enum err results_write(struct db *db, const struct uuid *job, const struct resul
 
     free(seen.bits);
     *ret = writer.counts;
-    return rc;
-}
-
-/* Beside the file it will become, so that renaming it is one step. */
-static enum err open_beside(const char *path, char **ret_temporary, FILE **ret)
-{
-    struct buffer name = {0};
-    mode_t mask = umask(0);
-    int fd;
-
-    umask(mask);
-    buffer_printf(&name, "%s.XXXXXX", path);
-    fd = mkostemp(name.data, O_CLOEXEC);
-    if (fd < 0) {
-        enum err rc = fail(ERR_IO, "%s cannot be written: %s", path, strerror(errno));
-
-        buffer_release(&name);
-        return rc;
-    }
-    fchmod(fd, 0666 & ~mask);
-    *ret = fdopen(fd, "w");
-    *ret_temporary = buffer_detach(&name);
-    return ERR_OK;
-}
-
-/* A device or a pipe is written to as it is: it cannot be replaced by a file. */
-static enum err write_through(struct db *db, const struct uuid *job,
-                              const struct results_options *options, const char *path,
-                              struct results_counts *ret)
-{
-    FILE *out = fopen(path, "we");
-    enum err rc;
-
-    if (out == NULL)
-        return fail(ERR_IO, "%s cannot be written: %s", path, strerror(errno));
-    rc = results_write(db, job, options, out, ret);
-    if (fclose(out) != 0 && rc == ERR_OK)
-        rc = fail(ERR_IO, "%s cannot be written: %s", path, strerror(errno));
-    return rc;
-}
-
-enum err results_write_file(struct db *db, const struct uuid *job,
-                            const struct results_options *options, const char *path,
-                            struct results_counts *ret)
-{
-    struct stat there;
-    char *temporary;
-    FILE *out;
-    enum err rc;
-
-    if (strcmp(path, "-") == 0)
-        return results_write(db, job, options, stdout, ret);
-    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
-        return write_through(db, job, options, path, ret);
-    rc = open_beside(path, &temporary, &out);
-    if (rc != ERR_OK)
-        return rc;
-    rc = results_write(db, job, options, out, ret);
-    if ((fclose(out) != 0 || (rc == ERR_OK && rename(temporary, path) != 0)) && rc == ERR_OK)
-        rc = fail(ERR_IO, "%s cannot be written: %s", path, strerror(errno));
-    if (rc != ERR_OK)
-        unlink(temporary);
-    free(temporary);
     return rc;
 }

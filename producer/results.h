@@ -20,7 +20,8 @@ enum results_status { RESULTS_ALL, RESULTS_OK, RESULTS_ERROR };
 struct results_options {
     enum results_order order;
     enum results_status status;
-    bool follow; /* stays until the job has ended, and writes rows as they come */
+    bool follow; /* stays until the job has ended, and writes rows as they come; while PostgreSQL
+                    is away it waits (patience.h) */
 };
 
 struct results_counts {
@@ -38,10 +39,14 @@ enum err results_write(struct db *db, const struct uuid *job, const struct resul
 
 /*
  * The same into a file of that name ("-": standard output), which appears when it is whole: what
- * was there before stays until then. A device or a pipe of that name is written to as it is.
+ * was there before stays until then. A link stays a link: the file it leads to is written. A device,
+ * a pipe, or a file in a folder where none can be made is written to as it is.
  */
 enum err results_write_file(struct db *db, const struct uuid *job,
                             const struct results_options *options, const char *path,
                             struct results_counts *ret);
+
+/* Whether that could be done now: ERR_IO, with a sentence. Changes nothing. */
+enum err results_try_file(const char *path);
 
 #endif

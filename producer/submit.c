@@ -3,6 +3,7 @@
 #include "config/clock.h"
 #include "config/log.h"
 #include "producer/interrupt.h"
+#include "producer/results.h"
 #include "producer/submit_internal.h"
 #include "producer/upload.h"
 #include "sql/queries.h"
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void on_spool_cb(void *data, uint64_t bytes)
 {
@@ -75,6 +77,20 @@ static enum err look_ahead(struct submit *submit)
     rc = choose_tier(submit, first.model);
     free(first.model);
     return rc;
+}
+
+/* Better now than after the job ran. */
+static enum err check_output(const struct submit *submit)
+{
+    const char *output = submit->options->output;
+    struct stat there;
+
+    if (output == NULL)
+        return ERR_OK;
+    if (strcmp(output, "-") != 0 && stat(output, &there) == 0 && input_is(submit->input, &there))
+        return fail(ERR_USAGE, "--output %s is the input itself; its results would replace it",
+                    output);
+    return results_try_file(output);
 }
 
 static enum err validate(struct submit *submit)
@@ -244,11 +260,14 @@ static enum err enqueue(struct submit *submit)
 enum err submit_run(struct cli *cli, const struct submit_options *options)
 {
     struct submit submit = {.cli = cli, .options = options};
+    bool accepted = false;
     enum err rc = submit_check_options(&submit);
 
     progress_init(&submit.progress, false);
     if (rc == ERR_OK)
         rc = input_open(options->file, &submit.input);
+    if (rc == ERR_OK)
+        rc = check_output(&submit);
     if (rc == ERR_OK)
         rc = cli_connect(cli, true);
     if (rc == ERR_OK)
@@ -262,11 +281,12 @@ enum err submit_run(struct cli *cli, const struct submit_options *options)
         rc = submit_report_dry(&submit);
     } else if (rc == ERR_OK) {
         rc = enqueue(&submit);
-        if (rc == ERR_OK)
+        accepted = rc == ERR_OK;
+        if (accepted)
             rc = submit_report_job(&submit);
     }
     progress_wipe(&submit.progress);
-    if (rc == ERR_INTERRUPTED)
+    if (rc == ERR_INTERRUPTED && !accepted)
         fprintf(stderr, "%s: interrupted; the same command goes on where it stopped\n",
                 cli->program);
     scan_release(&submit.scan);

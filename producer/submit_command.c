@@ -50,9 +50,8 @@ const struct options_command submit_command = {
                "\n"
                "Exit status: 0 done, 1 usage, 2 input not valid, 3 Kafka or PostgreSQL\n"
                "unreachable, 4 the job failed or was cancelled, 5 the key belongs to other\n"
-               "content or options, 6 some requests failed, 7 expired, 8 no such file, 9 denied, "
-               "10 disk or\n"
-               "memory, 12 interrupted.",
+               "content or options, 6 some requests failed, 7 expired, 8 no such file, 9 denied,\n"
+               "10 disk or memory, 12 interrupted.",
     .row = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
     .arguments_min = 1,

@@ -4,6 +4,7 @@
 #include "config/log.h"
 #include "producer/interrupt.h"
 #include "producer/job_view.h"
+#include "producer/patience.h"
 #include "producer/results.h"
 #include "producer/submit_internal.h"
 
@@ -162,19 +163,38 @@ static void show_running(struct submit *submit, const struct job_progress *progr
                   clock_mono_ns());
 }
 
+/*
+ * Whatever ends this command from here on, the job has a name: the same command with --new would be
+ * another.
+ */
+static void say_accepted(struct submit *submit)
+{
+    char id[UUID_BATCH_SIZE];
+
+    if (!submit->options->json)
+        fprintf(stderr, "%s is accepted and runs; waiting for its end\n",
+                uuid_format_batch(submit->job.job, id));
+}
+
 /* Stays until the job has ended. A signal ends the waiting and leaves the job alone. */
 static enum err wait_for_end(struct submit *submit, struct job_progress *ret)
 {
+    struct patience patience = {0};
+    bool said = false;
+
     for (;;) {
         enum err rc = job_view_progress(submit->cli->db, &submit->job.job, ret);
 
-        if (rc == ERR_DATABASE && !interrupted()) { /* it may come back; the job goes on anyway */
-            sleep(1);
-            db_reopen(submit->cli->db);
+        if (patience_try(&patience, submit->cli->db, rc)) /* the job goes on anyway */
             continue;
-        }
+        if (rc == ERR_DATABASE && interrupted())
+            return ERR_INTERRUPTED;
         if (rc != ERR_OK || job_state_is_terminal(ret->state))
             return rc;
+        patience = (struct patience){0};
+        if (!said)
+            say_accepted(submit);
+        said = true;
         show_running(submit, ret);
         usleep(LOOK_EVERY_MS * 1000);
         if (interrupted())
@@ -209,7 +229,7 @@ static void print_text(struct submit *submit, const struct job_progress *progres
         printf(", %s failed", progress_number((uint64_t)progress->failed, failed));
     printf("\n");
     if (!submit->options->wait && !job_state_is_terminal(progress->state))
-        fprintf(stderr, "to follow it: mserve watch %.14s\n", id);
+        fprintf(stderr, "to follow it: mserve watch %s\n", id);
 }
 
 static enum err print_job(struct submit *submit, const struct job_progress *progress)
@@ -235,6 +255,24 @@ static bool output_is_stdout(const struct submit_options *options)
     return options->output != NULL && strcmp(options->output, "-") == 0;
 }
 
+/* What can be done about a job whose end or results this command did not bring. */
+static void say_what_remains(const struct submit *submit, bool waited, bool ended)
+{
+    const struct submit_options *options = submit->options;
+    const char *program = submit->cli->program;
+    char id[UUID_BATCH_SIZE];
+
+    uuid_format_batch(submit->job.job, id);
+    if (!ended)
+        fprintf(stderr, "%s: %s%s goes on: mserve watch %s\n", program,
+                waited ? "stopped waiting; " : "", id, id);
+    else if (options->output == NULL)
+        fprintf(stderr, "%s: %s has ended: mserve get %s\n", program, id, id);
+    if (options->output != NULL)
+        fprintf(stderr, "%s: the results of %s%s: mserve results %s%s\n", program, id,
+                ended ? "" : ", then", output_is_stdout(options) ? "" : "--output FILE ", id);
+}
+
 enum err submit_report_job(struct submit *submit)
 {
     const struct submit_options *options = submit->options;
@@ -242,16 +280,20 @@ enum err submit_report_job(struct submit *submit)
     struct job_progress progress;
     enum err rc = waits ? wait_for_end(submit, &progress)
                         : job_view_progress(submit->cli->db, &submit->job.job, &progress);
+    bool ended = rc == ERR_OK && job_state_is_terminal(progress.state);
 
     if (rc == ERR_OK && options->output != NULL)
         rc = write_output(submit);
     if (rc == ERR_OK && !output_is_stdout(options))
         rc = print_job(submit, &progress);
-    if (rc == ERR_OK && !waits && job_state_is_terminal(progress.state) && !submit->job.made &&
-        progress.lines < 0)
-        return fail(ERR_JOB_FAILED,
-                    "this job was %s before it was complete; --new submits the "
-                    "file again",
-                    job_state_name(progress.state));
-    return rc == ERR_OK && waits ? job_view_outcome(&progress) : rc;
+    progress_wipe(&submit->progress);
+    if (rc != ERR_OK)
+        say_what_remains(submit, waits, ended);
+    else if (!waits && ended && !submit->job.made && progress.lines < 0)
+        rc = fail(ERR_JOB_FAILED,
+                  "this job was %s before it was complete; --new submits the file again",
+                  job_state_name(progress.state));
+    else if (waits)
+        rc = job_view_outcome(&progress);
+    return rc;
 }

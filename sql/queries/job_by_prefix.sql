@@ -1,4 +1,4 @@
 -- producer/job_view.c, job_view_find: $1 and $2 the first and the last id that begin with what was
--- typed. Two rows are enough to know that it is not unique.
+-- typed, from new to old; $3 how many are enough.
 select job from mserve.jobs
-  where tenant = mserve.current_tenant() and job between $1 and $2 order by job limit 2;
+  where tenant = mserve.current_tenant() and job between $1 and $2 order by job desc limit $3;

@@ -2,6 +2,7 @@
 # test_cli: what people ask of jobs with mserve, and how it answers. The rows of results are written
 # here by SQL, as a worker would, so that every state can be looked at.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/rows_lib.sh"
 fresh_database
 fresh_topics
 export MSERVE_CONFIG=$work/mserve.yaml MSERVE_KAFKA_PARTITIONS=4
@@ -13,38 +14,11 @@ status() { "$@" >"$work/out" 2>"$work/said"; echo $?; }
 out() { cat "$work/out"; }
 said() { cat "$work/said"; }
 submit() { mserve-submit "$@" 2>/dev/null | sed -n 's/^\(batch_[0-9a-f]*\).*/\1/p'; }
-uuid_of() { sed 's/batch_\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)\(.*\)/\1-\2-\3-\4-\5/' <<<"$1"; }
 lines() {
     local i
     for ((i = 0; i < $1; i++)); do
         printf '{"custom_id":"%s-%d","method":"POST","url":"/v1/completions","body":{"model":"m","prompt":"%s"}}\n' "$2" $i "$2"
     done
-}
-# finish_lines UUID FIRST LAST STATUS: rows as a commit writes them, with their bits in the index
-finish_lines() {
-    sql "begin;
-      insert into mserve.results (job, line, custom_id, status, status_code, response, error, input_tokens, output_tokens, gpu_ns)
-        select '$1', n, 'x-' || n, '$4', case '$4' when 'completed' then 200 when 'failed' then 400 end,
-          case '$4' when 'completed' then json_build_object('choices', json_build_array(json_build_object('text', n::text))) end,
-          case '$4' when 'completed' then null else json_build_object('code', 'some_code', 'message', 'why') end, 3, 2, 1000
-        from generate_series($2, $3) n;
-      update mserve.chunks c set done_map = b.map, done_count = b.n
-        from (select chunk, (string_agg(case when r.line is null then '0' else '1' end, '' order by l.line))::bit varying as map,
-                count(r.line) as n
-              from mserve.chunks k, generate_series(k.first_line, k.first_line + k.lines - 1) l (line)
-              left join mserve.results r on r.job = '$1' and r.line = l.line
-              where k.job = '$1' group by chunk) b
-        where c.job = '$1' and c.chunk = b.chunk;
-      commit" >/dev/null
-}
-# What the scheduler does when all rows are there.
-end_job() { # end_job UUID STATE
-    sql "update mserve.jobs j set state = '$2', ${2}_at = clock_timestamp(), completed = r.completed, failed = r.failed,
-        cancelled = r.cancelled, expired = r.expired, input_tokens = 3 * r.n, output_tokens = 2 * r.n, rows_ns = 1000 * r.n
-      from (select count(*) as n, count(*) filter (where status = 'completed') as completed,
-              count(*) filter (where status = 'failed') as failed, count(*) filter (where status = 'cancelled') as cancelled,
-              count(*) filter (where status = 'expired') as expired from mserve.results where job = '$1') r
-      where j.job = '$1'"
 }
 ids_of() { python3 -c 'import json,sys; print(*(json.loads(l)["custom_id"].split("-")[1] for l in sys.stdin))'; }
 
@@ -89,6 +63,18 @@ is "$(mserve results --order completion "$job" 2>/dev/null | ids_of)" "25 $(seq 
     "in order of completion"
 ok "into a file" mserve results -o "$work/results.jsonl" "$job"
 is "$(wc -l <"$work/results.jsonl")" 21 "with a line each"
+ln -s linked.jsonl "$work/link"
+ln -s "$work/link" "$work/link2"
+ok "into a file that a link will lead to" mserve results -o "$work/link2" "$job"
+is "$(wc -l <"$work/linked.jsonl") $(readlink "$work/link")" "21 linked.jsonl" "it is made, and the link stays"
+echo old >"$work/linked.jsonl"
+chmod 600 "$work/linked.jsonl"
+ok "through a link into a file that is there" mserve results -o "$work/link" "$job"
+is "$(wc -l <"$work/linked.jsonl") $(stat -c %a "$work/linked.jsonl") $(readlink "$work/link")" "21 600 linked.jsonl" "it keeps its mode"
+ln -s loop "$work/loop"
+is "$(status mserve results -o "$work/loop" "$job")" 10 "a link to itself"
+is "$(status mserve results -o "$work" "$job")" 10 "a folder"
+is "$(find "$work" -name '*.jsonl.*' | wc -l)" 0 "nothing is left beside them"
 is "$(status mserve results -o "$work/no/results.jsonl" "$job")" 10 "a file that cannot be written"
 is "$(status mserve results -o /dev/full "$job"; [ -c /dev/full ] && echo device)" "10
 device" "a full disk"
@@ -119,6 +105,8 @@ is "$(status mserve results "$job")|$(said)" "0|" "now the results are complete"
 is "$(status mserve-submit --wait "$work/x.jsonl")" 6 "the same file again shows how it ended"
 is "$(status mserve-submit -o "$work/o.jsonl" "$work/x.jsonl"; ids_of <"$work/o.jsonl")" "6
 $(seq -s ' ' 0 299)" "and --output writes its results"
+is "$(status mserve-submit -o /dev/full "$work/x.jsonl")" 10 "an output that cannot be written in the end"
+like "$(said)" "the results of $job: mserve results --output FILE $job" "says how to get the results"
 is "$(mserve-submit -o - "$work/x.jsonl" 2>/dev/null | ids_of)" "$(seq -s ' ' 0 299)" "also to standard output"
 like "$(mserve cost "$job")" 'requests +0\.000 s' "cost"
 is "$(mserve cost --json "$job" | python3 -c 'import json,sys; print(json.load(sys.stdin)["batch_id"])')" "$job" "cost as JSON"
@@ -155,7 +143,10 @@ is "$(mserve list --limit 2 --after "$third" --json | python3 -c 'import json,sy
     "$second $job False" "and the next"
 is "$(status mserve get batch_)" 1 "an id without digits is none"
 is "$(status mserve get "${job:0:8}")" 1 "the beginning of several ids is not enough"
-like "$(said)" 'more than one job' "and says so"
+like "$(said)" "more than one job begins with ${job:0:8}: $fourth, $third, $second, $job; type more" "and shows them"
+fifth=$(submit -k fifth "$work/y.jsonl") sixth=$(submit -k sixth "$work/y.jsonl")
+is "$(status mserve get "${job:0:8}")" 1 "nor of many"
+like "$(said)" "$sixth, $fifth, $fourth, $third, $second and more; type" "of which the newest are shown"
 
 # ---- another tenant sees nothing of all this
 

@@ -170,6 +170,17 @@ before=$(sql "select count(*) from mserve.jobs")
 is "$(status mserve-submit "$work/none.jsonl")" 8 "no such file"
 is "$(MSERVE_POSTGRES_DSN='host=127.0.0.1 port=1' status mserve-submit "$work/none.jsonl")" 8 "whatever else is not there"
 is "$(status mserve-submit "$work")" 2 "a folder is no file"
+is "$(status mserve-submit -o "$work/no/out.jsonl" "$work/999.jsonl")" 10 "an output that cannot be made"
+like "$(said)" "^mserve-submit: $work/no/out.jsonl cannot be written: No such file" "is told before anything is sent"
+is "$(status mserve-submit -o "$work" "$work/999.jsonl")" 10 "nor may it be a folder"
+ln -s 999.jsonl "$work/link.jsonl"
+ln "$work/999.jsonl" "$work/hard.jsonl"
+for same in 999 link hard; do
+    is "$(status mserve-submit -o "$work/$same.jsonl" "$work/999.jsonl")" 1 "nor the input itself ($same)"
+    like "$(said)" 'is the input itself' "which is told"
+done
+is "$(status mserve-submit -o "$work/999.jsonl" - <"$work/999.jsonl")" 1 "not on standard input either"
+is "$(status mserve-submit -o "$work/new.jsonl" "$work/none.jsonl")|$(find "$work" -name 'new.jsonl*')" "8|" "an output that can be made is not made yet"
 is "$(MSERVE_KAFKA_BROKERS=127.0.0.1:1 status mserve-submit "$work/999.jsonl")" 3 "no broker"
 like "$(said)" '^mserve-submit: no Kafka broker answers at 127.0.0.1:1' "is one sentence"
 is "$(wc -l <"$work/said")" 1 "and no more"

@@ -2,6 +2,7 @@
 # test_submit_resume: a submitter killed at any moment and run again finishes the same job, two at
 # once do each other no harm, and every line is in the log where the index says.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/rows_lib.sh"
 fresh_database
 fresh_topics
 export MSERVE_CONFIG=$work/mserve.yaml MSERVE_KAFKA_PARTITIONS=4
@@ -138,12 +139,52 @@ is "$(sql "select count(*) from mserve.jobs where idempotency_key like 'auto:%'"
 ok "--new again" mserve-submit --new "$work/input.jsonl"
 is "$(sql "select count(*) from mserve.jobs where idempotency_key like 'auto:%'")" 2 "is another"
 
+# ---- a signal while it waits ends the waiting, not the job, which is named
+
+start wait mserve-submit --new --wait -o "$work/output.jsonl" "$work/input.jsonl"
+accepted() { grep -q '^batch_[0-9a-f]* is accepted' "$work/wait.log"; }
+ok "a command that waits says which job" wait_until 60 accepted
+job=$(sed -n 's/^\(batch_[0-9a-f]*\) is accepted.*/\1/p' "$work/wait.log")
+is "$(sql "select idempotency_key like 'auto:%/2' from mserve.jobs where job = '$(uuid_of "$job")'")" t "that it made"
+stop wait
+is $? 12 "a signal ends the waiting"
+like "$(log_of wait)" "stopped waiting; $job goes on: mserve watch $job" "and the job goes on"
+like "$(log_of wait)" "the results of $job, then: mserve results --output FILE $job" "and its results can be had"
+not_ok "it does not say that the command is to be run again" grep -q 'same command' "$work/wait.log"
+
 # ---- a sealed job whose messages are lost gets them anew; a chunk row that vanished too
 
 sql "update mserve.chunks set missing = true where job = (select job from mserve.jobs where idempotency_key = 'often') and chunk in (3, $((whole - 1)))"
 ok "missing chunks of a sealed job are sent again" mserve-submit -k often "$work/input.jsonl"
 is "$(sql "select count(*) from mserve.chunks where missing")" 0 "and found again"
 like "$(log_check "$(job_is often)" 2>&1)" "^$whole chunks, $requests lines, " "where the index says"
+
+# ---- PostgreSQL goes and comes back while results are followed and an end is waited for
+
+head -n 20 "$work/input.jsonl" >"$work/20.jsonl"
+job=$(job_of "$(mserve-submit -k follow "$work/20.jsonl" 2>/dev/null)")
+finish_lines "$(uuid_of "$job")" 0 9 completed
+start follow mserve results --follow "$job"
+start completion mserve results --follow --order completion "$job"
+start waits mserve-submit --wait -k follow "$work/20.jsonl"
+followed() { [ "$(grep -c custom_id "$work/$1.log")" -ge "$2" ]; }
+ok "the first rows come" wait_until 20 followed follow 10
+ok "in both orders" wait_until 20 followed completion 10
+ok "and a third waits" wait_until 20 grep -q 'is accepted' "$work/waits.log"
+stack kill-postgres >/dev/null
+lost() { grep -q '^mserve[a-z-]*: ' "$work/$1.log"; }
+for name in follow completion waits; do
+    ok "$name notices" wait_until 30 lost $name
+done
+ok "PostgreSQL starts again" stack start-postgres
+finish_lines "$(uuid_of "$job")" 10 19 completed
+end_job "$(uuid_of "$job")" completed
+for name in follow completion; do
+    await $name 60
+    is "$? $(sed -n 's/.*"custom_id": *"x-\([0-9]*\)".*/\1/p' "$work/$name.log" | sort -n | tr '\n' ' ')" "0 $(seq -s ' ' 0 19) " "$name goes on where it was: every row once"
+done
+await waits 60
+is $? 0 "the one that waits sees the end"
 
 # ---- the broker goes and comes back in the middle
 
