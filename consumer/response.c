@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/json.h"
+#include "config/utf8.h"
 #include "sql/work.h"
 
 #define ADD(out, literal) buffer_add((out), literal, sizeof(literal) - 1)
@@ -20,6 +21,17 @@ void response_fingerprint(const uint8_t numerics[32], char out[16])
 static const char *finish_reason(enum engine_finish finish)
 {
     return finish == ENGINE_STOP ? "stop" : "length";
+}
+
+/* The text in whole characters: the one that a limit of tokens cut in two was never said. */
+static struct slice text_said(const struct task *task)
+{
+    struct slice text = task->text;
+
+    for (size_t cut = 1; task->finish == ENGINE_LENGTH && cut < 4 && cut <= text.len; cut++)
+        if (utf8_is_cut((struct slice){text.data + text.len - cut, cut}))
+            return (struct slice){text.data, text.len - cut};
+    return text;
 }
 
 static void write_ids(struct buffer *out, const uint32_t *ids, uint32_t count)
@@ -96,7 +108,7 @@ static void write_completion(struct buffer *out, const struct task *task,
 {
     write_head(out, task, "cmpl-", "text_completion", frame->created_s);
     ADD(out, ",\"choices\":[{\"index\":0,\"text\":");
-    json_write_string_clean(out, task->text);
+    json_write_string_clean(out, text_said(task));
     write_finish(out, task);
     write_prompt_ids(out, task);
     ADD(out, "}]");
@@ -108,7 +120,7 @@ static void write_chat(struct buffer *out, const struct task *task,
 {
     write_head(out, task, "chatcmpl-", "chat.completion", frame->created_s);
     ADD(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
-    json_write_string_clean(out, task->text);
+    json_write_string_clean(out, text_said(task));
     ADD(out, ",\"refusal\":null}");
     write_finish(out, task);
     ADD(out, "}]");

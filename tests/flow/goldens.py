@@ -7,6 +7,7 @@
 GOLDENS is a file of llama.cpp's results: prompt, ids, greedy continuation of at most 64 tokens,
 embedding. RESULTS are OpenAI output lines of either endpoint, in any order.
 """
+import codecs
 import json
 import sys
 
@@ -30,7 +31,9 @@ def requests(path, url):
 
 def text_of(case):
     if case["greedy_bytes_hex"] is not None:
-        return bytes.fromhex(case["greedy_bytes_hex"]).decode("utf-8", "replace")
+        # A character that the limit cut is left out, other bytes that are no character are replaced.
+        whole = codecs.getincrementaldecoder("utf-8")("replace")
+        return whole.decode(bytes.fromhex(case["greedy_bytes_hex"]), final=case["finish"] != "length")
     return case["greedy_text"]
 
 

@@ -162,13 +162,48 @@ static void test_bytes_that_are_not_utf8_are_replaced(void **state)
     end(task,
         "a\xff"
         "b\xe2\x82",
-        ENGINE_LENGTH);
+        ENGINE_STOP);
     response_write(&out, task, &frame);
     assert_non_null(strstr(out.data, "\"text\":\"a\xef\xbf\xbd"
                                      "b\xef\xbf\xbd\""));
     buffer_release(&out);
     task_free(task);
     made_close(&made);
+}
+
+static void expect_text(const char *text, enum engine_finish finish, const char *expected)
+{
+    struct buffer out = {0};
+    struct task *task;
+    struct made made;
+
+    made_open(&made, 1, ENDPOINT_CHAT, 8);
+    task = made_task(&made, 0, 3, 2);
+    end(task, text, finish);
+    response_write(&out, task, &frame);
+    if (strstr(out.data, expected) == NULL)
+        fail_msg("%s instead of %s", out.data, expected);
+    buffer_release(&out);
+    task_free(task);
+    made_close(&made);
+}
+
+/* A character of two to four tokens that max_tokens cut is not said in part; one that is whole, or
+ * never could be one, is told as it is. */
+static void test_a_character_that_the_limit_cut_is_left_out(void **state)
+{
+    (void)state;
+    expect_text("b\xe2\x82", ENGINE_LENGTH, "\"content\":\"b\"");
+    expect_text("b\xe2", ENGINE_LENGTH, "\"content\":\"b\"");
+    expect_text("b\xf0\x9f\x98", ENGINE_LENGTH, "\"content\":\"b\"");
+    expect_text("\xc3", ENGINE_LENGTH, "\"content\":\"\"");
+    expect_text("\xf0\x9f\x98\x80", ENGINE_LENGTH, "\"content\":\"\xf0\x9f\x98\x80\"");
+    expect_text("b\xe2\x82\xac", ENGINE_LENGTH, "\"content\":\"b\xe2\x82\xac\"");
+    expect_text("\xc3\xa9", ENGINE_LENGTH, "\"content\":\"\xc3\xa9\"");
+    expect_text("b\xff", ENGINE_LENGTH, "\"content\":\"b\xef\xbf\xbd\"");
+    expect_text("b\x82", ENGINE_LENGTH, "\"content\":\"b\xef\xbf\xbd\"");
+    expect_text("", ENGINE_LENGTH, "\"content\":\"\"");
+    expect_text("b\xe2\x82", ENGINE_STOP, "\"content\":\"b\xef\xbf\xbd\"");
 }
 
 static void assert_error(struct task *task, bool http, const char *expected)
@@ -212,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_a_chat_completion),
         cmocka_unit_test(test_an_embedding_reads_back_exactly),
         cmocka_unit_test(test_bytes_that_are_not_utf8_are_replaced),
+        cmocka_unit_test(test_a_character_that_the_limit_cut_is_left_out),
         cmocka_unit_test(test_errors_have_openais_form),
     };
 
