@@ -30,7 +30,8 @@ static void print_comment(FILE *out, const char *indent, const char *text)
 static void print_value(FILE *out, const struct setting *row)
 {
     bool text = row->type == SETTING_STRING || row->type == SETTING_NAME ||
-                row->type == SETTING_PATH || row->type == SETTING_SHA256;
+                row->type == SETTING_PATH || row->type == SETTING_SHA256 ||
+                row->type == SETTING_CHOICE;
 
     if (row->type == SETTING_LIST)
         fprintf(out, "[%s]", row->fallback);

@@ -128,7 +128,7 @@ static const struct setting tier[] = {
      "The digest that the model's file must have; empty: any."},
     {"served_names", LIST(T, served_names), "", NULL, NULL, NULL,
      "The model names of requests that this tier answers to."},
-    {"chat_format", NAME(T, chat_format), "", NULL, NULL, NULL,
+    {"chat_format", CHOICE(T, chat_format), "", NULL, NULL, "plain",
      "How chat messages become a prompt; empty: as the model's file says."},
     {"context_max", U32(T, context_max), "0", "0", "16777216", NULL,
      "Tokens of prompt and answer together, at most; 0: as many as the model takes."},

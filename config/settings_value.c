@@ -67,7 +67,7 @@ static bool is_text(const struct setting *row, struct slice text)
     case SETTING_SHA256:
         return text.len == 0 || is_sha256(text);
     case SETTING_CHOICE:
-        return is_choice(row->choices, text);
+        return is_choice(row->choices, text) || (text.len == 0 && row->fallback[0] == '\0');
     default:
         return is_plain(text);
     }
@@ -204,6 +204,8 @@ void setting_add_allowed(const struct setting *row, struct buffer *buffer)
         else
             buffer_add_byte(buffer, *at);
     }
+    if (row->type == SETTING_CHOICE && row->fallback[0] == '\0')
+        buffer_add_text(buffer, ", or empty");
 }
 
 bool setting_has_password(const char *dsn)

@@ -34,6 +34,11 @@ static bool equals(struct slice a, const char *b)
     return a.len == strlen(b) && memcmp(a.data, b, a.len) == 0;
 }
 
+const struct chat_format *chat_format_at(uint32_t index)
+{
+    return index < sizeof(formats) / sizeof(formats[0]) ? &formats[index] : NULL;
+}
+
 const struct chat_format *chat_format_find(struct slice name)
 {
     for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)

@@ -18,6 +18,9 @@ struct chat_message {
 
 struct chat_format;
 
+/* The formats there are, from 0; NULL past the last. */
+const struct chat_format *chat_format_at(uint32_t index);
+
 /* The format of that name; NULL when there is none. */
 const struct chat_format *chat_format_find(struct slice name);
 

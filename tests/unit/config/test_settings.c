@@ -167,7 +167,9 @@ static void test_tiers_are_read_with_all_their_keys(void **state)
         load("tiers:\n"
              "  - name: big\n    backend: cuda\n    model: /m/big.gguf\n"
              "    served_names: [big, big-2024]\n    request_time_limit: 1m30s\n"
-             "  - {name: sim, backend: sim, served_names: sim, sim: {row_ns: 7, pace: 0.5}}\n");
+             "    chat_format: ''\n"
+             "  - {name: sim, backend: sim, chat_format: plain, served_names: sim, sim: {row_ns: "
+             "7, pace: 0.5}}\n");
 
     (void)state;
     assert_int_equal(settings->tier_count, 2);
@@ -177,6 +179,7 @@ static void test_tiers_are_read_with_all_their_keys(void **state)
     assert_int_equal(tier->served_names.count, 2);
     assert_int_equal(tier->sequences_max, 64);
     assert_string_equal(tier->chat_format, "");
+    assert_string_equal(settings->tier[1].chat_format, "plain");
     assert_int_equal(settings->tier[1].sim.row_ns, 7);
     assert_true(settings->tier[1].sim.pace > 0.49 && settings->tier[1].sim.pace < 0.51);
     assert_null(settings_tier_serving(settings, SLICE("bi")));
@@ -243,6 +246,8 @@ static void test_bad_files_are_refused_in_a_sentence(void **state)
         {"tiers: [{name: a, modell: x}]\n", "tiers: modell is no setting; did you mean model?"},
         {"tiers: [{name: a, name: b}]\n", "tiers: name stands twice"},
         {"tiers: [{name: a, sha256: 12}]\n", "64 hexadecimal digits"},
+        {"tiers:\n - name: a\n   chat_format: chatml2\n",
+         "m.yaml:3: tiers: chat_format is \"chatml2\" but must be one of plain, or empty."},
         {"tiers: [{name: a, served_names: [[a]]}]\n", "must not hold maps or lists"},
         {"tiers:\n - {name: a, backend: sim, served_names: x}\n"
          " - {name: a, backend: sim, served_names: y}\n",

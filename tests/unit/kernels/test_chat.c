@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "config/settings_table.h"
+
 static const struct chat_message talk[] = {
     {{"system", 6}, {"Be brief.", 9}},
     {{"user", 4}, {"One\ntwo?", 8}},
@@ -81,6 +83,20 @@ static void test_templates_are_known_by_name_or_sign(void **state)
     assert_null(chat_format_find(SLICE("plainer")));
 }
 
+/* The formats that the settings allow are those that are here: any other is refused at start. */
+static void test_the_settings_know_every_format(void **state)
+{
+    const struct setting *row = setting_find(&tier_rows, SLICE("chat_format"));
+    struct buffer choices = {0};
+
+    (void)state;
+    assert_non_null(row);
+    for (uint32_t i = 0; chat_format_at(i) != NULL; i++)
+        buffer_printf(&choices, "%s%s", i > 0 ? "|" : "", chat_format_name(chat_format_at(i)));
+    assert_string_equal(row->choices, choices.data);
+    buffer_release(&choices);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -88,6 +104,7 @@ int main(void)
         cmocka_unit_test(test_an_unknown_role_is_refused_by_its_place),
         cmocka_unit_test(test_encoding_is_the_text_with_the_begin_token),
         cmocka_unit_test(test_templates_are_known_by_name_or_sign),
+        cmocka_unit_test(test_the_settings_know_every_format),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
