@@ -1,0 +1,53 @@
+/*
+ * product.h: one way to keep and multiply a matrix: a number format on an instruction set. The
+ * inside of matrix.h. All of it works on one tile of outputs or one row of inputs; matrix.c walks.
+ */
+#ifndef MSERVE_KERNELS_CPU_PRODUCT_H
+#define MSERVE_KERNELS_CPU_PRODUCT_H
+
+#include "kernels/cpu/isa.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* One tile of outputs, for some rows. */
+struct panel {
+    const uint8_t *weights; /* of the tile */
+    const uint8_t *ahead;   /* of the tile that comes next, to be fetched meanwhile, or NULL */
+    const uint8_t *input;   /* prepared rows */
+    size_t row_bytes;       /* from one to the next */
+    uint32_t rows;          /* at least 1 */
+    uint32_t inputs;
+    float *out; /* [rows][stride], a whole tile of each row */
+    size_t stride;
+};
+
+struct product {
+    const char *numerics;
+    enum isa isa;
+    uint32_t type; /* enum tensor_type */
+    uint32_t tile;
+
+    size_t (*tile_bytes)(uint32_t inputs); /* a multiple of 64 */
+    size_t (*row_bytes)(uint32_t inputs);  /* a multiple of 64 */
+
+    /* Writes one row of weights, in the format of the file, as output `lane` of a tile. */
+    void (*pack)(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile);
+
+    void (*prepare)(const float *in, uint32_t inputs, uint8_t *row);
+    void (*multiply)(const struct panel *panel);
+};
+
+extern const struct product product_scalar_q8_0, product_scalar_f32, product_scalar_f16,
+    product_scalar_bf16;
+
+/*
+ * Rows that lie a multiple of 4096 bytes apart would share a few lines of the first cache: an odd
+ * number of lines.
+ */
+static inline size_t product_row_bytes(size_t bytes)
+{
+    return ((bytes + 63) / 64 | 1) * 64;
+}
+
+#endif

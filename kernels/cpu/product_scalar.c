@@ -1,0 +1,205 @@
+/*
+ * product_scalar.c: products in plain C, which compilers vectorise across the outputs of a tile.
+ * Floats are multiplied and added one after another as `ref` does it, so the bits are the same.
+ *
+ * TILE of 16 outputs
+ *   Q8_0    [K / 32] { half d[16]; int8 q[32][16] }
+ *   floats  [K][16], each in its stored format
+ * ROW
+ *   Q8_0    [K / 32] { float d; int8 q[32] }
+ *   floats  [K]
+ */
+#include "kernels/cpu/product.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/quantise.h"
+#include "kernels/model/tensor.h"
+
+enum { LANES = 16, CHUNK = 64 };
+
+struct q8_tile {
+    uint16_t d[LANES];
+    int8_t q[QUANT_LEN][LANES];
+};
+
+struct q8_row {
+    float d;
+    int8_t q[QUANT_LEN];
+};
+
+static size_t lines(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static size_t q8_tile_bytes(uint32_t inputs)
+{
+    return lines(inputs / QUANT_LEN * sizeof(struct q8_tile));
+}
+
+static size_t q8_row_bytes(uint32_t inputs)
+{
+    return product_row_bytes(inputs / QUANT_LEN * sizeof(struct q8_row));
+}
+
+static void q8_pack(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile)
+{
+    struct q8_tile *block = (struct q8_tile *)(void *)tile;
+
+    for (uint32_t k = 0; k < inputs; k += QUANT_LEN, block++, row += 34) {
+        memcpy(&block->d[lane], row, 2);
+        for (int i = 0; i < QUANT_LEN; i++)
+            block->q[i][lane] = (int8_t)row[2 + i];
+    }
+}
+
+static void q8_prepare(const float *in, uint32_t inputs, uint8_t *row)
+{
+    struct q8_row *block = (struct q8_row *)(void *)row;
+
+    for (uint32_t k = 0; k < inputs; k += QUANT_LEN, block++) {
+        float most = 0.0f, factor;
+        int finite = 1;
+
+        for (int i = 0; i < QUANT_LEN; i++) {
+            float size = fabsf(in[k + (uint32_t)i]);
+
+            most = size > most ? size : most;
+            finite &= size <= 3.40282347e38f;
+        }
+        factor = quantise_scale(most, finite, &block->d);
+        for (int i = 0; i < QUANT_LEN; i++)
+            block->q[i] = finite ? (int8_t)lrintf(in[k + (uint32_t)i] * factor) : 0;
+    }
+}
+
+/* Two products of int8 fit 16 bits: 2 * 128 * 127. */
+static void q8_dot(const struct q8_tile *restrict w, const int8_t *restrict q,
+                   int32_t *restrict ret_dot)
+{
+    memset(ret_dot, 0, LANES * sizeof(*ret_dot));
+    for (int k = 0; k < QUANT_LEN; k += 2)
+        for (int i = 0; i < LANES; i++)
+            ret_dot[i] += (int16_t)(w->q[k][i] * q[k] + w->q[k + 1][i] * q[k + 1]);
+}
+
+static void q8_multiply(const struct panel *panel)
+{
+    for (uint32_t m = 0; m < panel->rows; m++) {
+        const struct q8_tile *w = (const struct q8_tile *)(const void *)panel->weights;
+        const struct q8_row *a =
+            (const struct q8_row *)(const void *)(panel->input + m * panel->row_bytes);
+        float sum[LANES] = {0};
+
+        for (uint32_t k = 0; k < panel->inputs; k += QUANT_LEN, w++, a++) {
+            int32_t dot[LANES];
+
+            q8_dot(w, a->q, dot);
+            for (int i = 0; i < LANES; i++)
+                sum[i] += (float)dot[i] * (tensor_half(w->d[i]) * a->d);
+        }
+        memcpy(panel->out + m * panel->stride, sum, sizeof(sum));
+    }
+}
+
+static size_t f32_tile_bytes(uint32_t inputs)
+{
+    return (size_t)inputs * LANES * 4;
+}
+
+static size_t f16_tile_bytes(uint32_t inputs)
+{
+    return lines((size_t)inputs * LANES * 2);
+}
+
+static size_t float_row_bytes(uint32_t inputs)
+{
+    return product_row_bytes((size_t)inputs * sizeof(float));
+}
+
+static void pack4(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile)
+{
+    for (uint32_t k = 0; k < inputs; k++)
+        memcpy(tile + ((size_t)k * LANES + lane) * 4, row + (size_t)k * 4, 4);
+}
+
+static void pack2(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile)
+{
+    for (uint32_t k = 0; k < inputs; k++)
+        memcpy(tile + ((size_t)k * LANES + lane) * 2, row + (size_t)k * 2, 2);
+}
+
+static void float_prepare(const float *in, uint32_t inputs, uint8_t *row)
+{
+    memcpy(row, in, inputs * sizeof(float));
+}
+
+/* sum[m][i] += the products of `len` columns of weights, as floats. */
+static void add_chunk(const struct panel *panel, const float *restrict weights, uint32_t k,
+                      uint32_t len)
+{
+    for (uint32_t m = 0; m < panel->rows; m++) {
+        const float *restrict in =
+            (const float *)(const void *)(panel->input + m * panel->row_bytes);
+        float *out = panel->out + m * panel->stride;
+        float sum[LANES] = {0};
+
+        if (k > 0)
+            memcpy(sum, out, sizeof(sum));
+        for (uint32_t j = 0; j < len; j++)
+            for (int i = 0; i < LANES; i++)
+                sum[i] += weights[j * LANES + (uint32_t)i] * in[k + j];
+        memcpy(out, sum, sizeof(sum));
+    }
+}
+
+static void multiply_floats(const struct panel *panel, uint32_t type)
+{
+    const struct tensor_format *format = tensor_format(type);
+    __attribute__((aligned(64), uninitialized)) float weights[CHUNK * LANES];
+
+    for (uint32_t k = 0; k < panel->inputs; k += CHUNK) {
+        uint32_t len = panel->inputs - k < CHUNK ? panel->inputs - k : CHUNK;
+
+        format->to_f32(panel->weights + (size_t)k * LANES * format->block_bytes,
+                       (uint64_t)len * LANES, weights);
+        add_chunk(panel, weights, k, len);
+    }
+}
+
+static void f32_multiply(const struct panel *panel)
+{
+    multiply_floats(panel, TENSOR_F32);
+}
+
+static void f16_multiply(const struct panel *panel)
+{
+    multiply_floats(panel, TENSOR_F16);
+}
+
+static void bf16_multiply(const struct panel *panel)
+{
+    multiply_floats(panel, TENSOR_BF16);
+}
+
+const struct product product_scalar_q8_0 = {
+    "scalar/q8_0-int8/1", ISA_SCALAR, TENSOR_Q8_0, LANES,       q8_tile_bytes,
+    q8_row_bytes,         q8_pack,    q8_prepare,  q8_multiply,
+};
+
+const struct product product_scalar_f32 = {
+    "scalar/f32/1",  ISA_SCALAR, TENSOR_F32,    LANES,        f32_tile_bytes,
+    float_row_bytes, pack4,      float_prepare, f32_multiply,
+};
+
+const struct product product_scalar_f16 = {
+    "scalar/f16/1",  ISA_SCALAR, TENSOR_F16,    LANES,        f16_tile_bytes,
+    float_row_bytes, pack2,      float_prepare, f16_multiply,
+};
+
+const struct product product_scalar_bf16 = {
+    "scalar/bf16/1", ISA_SCALAR, TENSOR_BF16,   LANES,         f16_tile_bytes,
+    float_row_bytes, pack2,      float_prepare, bf16_multiply,
+};
