@@ -1,6 +1,7 @@
 /* prepare.c: the steps from body to task, each of which may end it. */
 #include "consumer/prepare.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,7 +204,7 @@ static void settle_sampling(const struct request *request, struct task *task)
 
     task->sampling = (struct engine_sampling){
         .temperature = (float)request->temperature,
-        .top_p = (float)request->top_p,
+        .top_p = request->top_p > (double)FLT_MIN ? (float)request->top_p : FLT_MIN, /* 0 is off */
         .min_p = (float)request->min_p,
         .top_k = request->top_k,
         .seed = request->has_seed ? request->seed : prepare_seed(task->chunk->job->id, line),

@@ -61,8 +61,8 @@ struct field {
     const char *neutral;    /* NEUTRAL: JSON of the value that changes nothing; NULL: only null */
 };
 
-static request_field_fn read_top_k, read_seed, read_truncate, read_encoding, read_completion_tokens,
-    read_response_format;
+static request_field_fn read_top_p, read_top_k, read_seed, read_truncate, read_encoding,
+    read_completion_tokens, read_response_format;
 
 #define AT(member) offsetof(struct request, member)
 
@@ -78,7 +78,7 @@ static const struct field fields[] = {
     {"max_tokens",                    GENERATE, KIND_COUNT, AT(max_tokens), 1, REQUEST_TOKENS_MAX, NULL, NULL},
     {"max_completion_tokens",         CHAT,     KIND_READ,  0, 0, 0, read_completion_tokens, NULL},
     {"temperature",                   GENERATE, KIND_REAL,  AT(temperature), 0, 2, NULL, NULL},
-    {"top_p",                         GENERATE, KIND_REAL,  AT(top_p), 0, 1, NULL, NULL},
+    {"top_p",                         GENERATE, KIND_READ,  0, 0, 0, read_top_p, NULL},
     {"min_p",                         GENERATE, KIND_REAL,  AT(min_p), 0, 1, NULL, NULL},
     {"top_k",                         GENERATE, KIND_READ,  0, 0, 0, read_top_k, NULL},
     {"seed",                          GENERATE, KIND_READ,  0, 0, 0, read_seed, NULL},
@@ -257,6 +257,21 @@ static bool read_neutral(struct request_reader *reader, const struct field *fiel
     return request_refuse(reader, "unsupported_parameter", field->name,
                           "`%s` is not supported; leave it out or set it to %s.", field->name,
                           field->neutral);
+}
+
+/* 0 would keep no token at all; vLLM refuses it too. */
+static bool read_top_p(struct request_reader *reader, const char *name, const struct json *value)
+{
+    const struct field field = {.name = name, .offset = AT(top_p), .max = 1};
+
+    if (!read_real(reader, &field, value))
+        return false;
+    return reader->request->top_p > 0
+               ? true
+               : request_refuse(reader, "invalid_value", name,
+                                "`%s` must be above 0 and at most 1, not 0; for the most likely "
+                                "token alone set `temperature` to 0.",
+                                name);
 }
 
 static bool read_top_k(struct request_reader *reader, const char *name, const struct json *value)

@@ -61,7 +61,7 @@ struct request {
 
     uint32_t max_tokens; /* 0: as many as the context holds (CHAT only) */
     double temperature;  /* 0..2, 1 where nothing is said */
-    double top_p;        /* 0..1, 1: off */
+    double top_p;        /* above 0, at most 1; 1: off */
     double min_p;        /* 0..1, 0: off */
     uint32_t top_k;      /* 0: off */
     bool has_seed;

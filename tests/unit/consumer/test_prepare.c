@@ -76,6 +76,23 @@ static void test_a_completion_is_ready_to_run(void **state)
     bench_close(&bench);
 }
 
+/* The engine takes top_p 0 as off: what asks for the fewest tokens must not get all of them. */
+static void test_a_tiny_top_p_stays_above_0(void **state)
+{
+    struct bench bench;
+    struct task *task;
+
+    (void)state;
+    bench_open(&bench, ENDPOINT_COMPLETIONS);
+    task = prepared(&bench, 0, "{\"model\":\"m\",\"prompt\":\"abc\",\"top_p\":1e-300}");
+    assert_int_equal(task->state, TASK_READY);
+    assert_true(task->sampling.top_p > 0 && task->sampling.top_p < 1e-30f);
+    task_free(task);
+    assert_refused(&bench, "{\"model\":\"m\",\"prompt\":\"abc\",\"top_p\":0}", "invalid_value",
+                   "top_p");
+    bench_close(&bench);
+}
+
 /* Without a seed of its own a request has one from its job and line: the same in every attempt. */
 static void test_a_seed_comes_from_job_and_line(void **state)
 {
@@ -163,6 +180,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_completion_is_ready_to_run),
+        cmocka_unit_test(test_a_tiny_top_p_stays_above_0),
         cmocka_unit_test(test_a_seed_comes_from_job_and_line),
         cmocka_unit_test(test_what_does_not_fit_the_context_fails),
         cmocka_unit_test(test_truncation_keeps_the_end),
