@@ -2,6 +2,7 @@
 #include "producer/submit.h"
 #include "config/clock.h"
 #include "config/log.h"
+#include "config/utf8.h"
 #include "producer/interrupt.h"
 #include "producer/results.h"
 #include "producer/submit_internal.h"
@@ -187,13 +188,26 @@ static enum err reach_kafka(struct submit *submit, const char *key)
     return sealed ? ERR_OK : publisher_open(&options, &submit->publisher);
 }
 
+/* A file name may be any bytes, a column may not. */
+static const char *clean_name(struct submit *submit)
+{
+    const char *name = input_name(submit->input);
+    struct buffer text = {0};
+    const char *clean;
+
+    utf8_add_clean(&text, (struct slice){name, strlen(name)});
+    clean = arena_copy(&submit->arena, text.data, text.len);
+    buffer_release(&text);
+    return clean;
+}
+
 static enum err open_job(struct submit *submit, const char *key)
 {
     const struct settings_submit *settings = &submit->cli->settings->submit;
     const struct tier *tier = submit->tier;
     struct job_spec spec = {
         .idempotency_key = key,
-        .input_name = input_name(submit->input),
+        .input_name = clean_name(submit),
         .endpoint = endpoint_url(submit->endpoint),
         .tier = tier->name,
         .model = submit->scan.model,

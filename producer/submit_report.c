@@ -2,6 +2,7 @@
 #include "config/clock.h"
 #include "config/json.h"
 #include "config/log.h"
+#include "config/utf8.h"
 #include "producer/interrupt.h"
 #include "producer/job_view.h"
 #include "producer/patience.h"
@@ -127,9 +128,22 @@ static void print_dry_json(struct submit *submit)
     buffer_release(&json);
 }
 
+/* A path as typed, or found by a shell: it may hold anything. Released with the job's texts. */
+static const char *shown_path(struct submit *submit, const char *path)
+{
+    struct buffer text = {0};
+    const char *shown;
+
+    utf8_add_printable(&text, (struct slice){path, strlen(path)});
+    shown = arena_copy(&submit->arena, text.data, text.len);
+    buffer_release(&text);
+    return shown;
+}
+
 enum err submit_report_dry(struct submit *submit)
 {
     const struct scan *scan = &submit->scan;
+    const char *file = shown_path(submit, submit->options->file);
     uint64_t invalid = line_index_invalid(scan->index);
     char requests[32], tokens[32], bad[32];
 
@@ -137,15 +151,14 @@ enum err submit_report_dry(struct submit *submit)
         print_dry_json(submit);
         return cli_flush();
     }
-    printf("%s: %s requests for %s on tier %s, about %s tokens; nothing was sent\n",
-           submit->options->file, progress_number(scan->requests, requests),
-           endpoint_url(submit->endpoint), submit->tier->name, progress_number(scan->work, tokens));
+    printf("%s: %s requests for %s on tier %s, about %s tokens; nothing was sent\n", file,
+           progress_number(scan->requests, requests), endpoint_url(submit->endpoint),
+           submit->tier->name, progress_number(scan->work, tokens));
     if (scan->blanks > 0)
-        printf("%s: %" PRIu64 " blank lines are passed over\n", submit->options->file,
-               scan->blanks);
+        printf("%s: %" PRIu64 " blank lines are passed over\n", file, scan->blanks);
     if (invalid > 0) {
-        printf("%s: %s requests are not valid and would become failed rows:\n",
-               submit->options->file, progress_number(invalid, bad));
+        printf("%s: %s requests are not valid and would become failed rows:\n", file,
+               progress_number(invalid, bad));
         fflush(stdout);
         return each_invalid(submit, SHOWN_ELSEWHERE, print_text_cb);
     }
@@ -212,7 +225,7 @@ static enum err write_output(struct submit *submit)
 
     if (rc == ERR_OK && !submit->options->json)
         fprintf(stderr, "%s rows written to %s\n", progress_number(counts.written, rows),
-                submit->options->output);
+                shown_path(submit, submit->options->output));
     return rc;
 }
 

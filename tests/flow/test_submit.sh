@@ -79,9 +79,17 @@ is "$(status mserve-submit --metadata a=1 --metadata a=2 "$work/999.jsonl")" 1 "
 is "$(status mserve-submit --priority x "$work/999.jsonl")" 1 "a priority must be a number"
 is "$(status mserve-submit --new -k a "$work/999.jsonl")" 1 "--new and a key contradict each other"
 is "$(status mserve-submit)" 1 "a file must be named"
-before=$(sql "select count(*) from mserve.jobs")
 is "$(status mserve-submit --dry-run "$work/999.jsonl")" 0 "a dry run"
 like "$(cat "$work/out")" '999 requests for /v1/completions on tier small' "says what would be sent"
+
+name=$'\e[31mred\n\xff.jsonl'
+cp "$work/999.jsonl" "$work/$name"
+is "$(status mserve-submit --dry-run "$work/$name")" 0 "a file may be called anything"
+like "$(cat "$work/out")" '/\\x1b\[31mred\\n\\xff\.jsonl: 999 requests' "but its name commands no terminal"
+is "$(wc -l <"$work/out")" 1 "and makes no line of its own"
+is "$(status mserve-submit -k name "$work/$name")" 0 "it is sent like others"
+is "$(sql "select input_name = E'\x1b[31mred\n\uFFFD.jsonl' from mserve.jobs where idempotency_key = 'name'")" t "and keeps its name, as far as that is text"
+before=$(sql "select count(*) from mserve.jobs")
 
 # ---- tiers and models
 
