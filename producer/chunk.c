@@ -206,7 +206,7 @@ static enum err load_error(struct chunk_reader *reader, const struct line_entry 
                            uint64_t request, struct chunk *chunk, struct chunk_line *line)
 {
     size_t start = chunk->errors.len;
-    enum err rc = line_index_error_json(reader->options.index, entry, request, &chunk->errors);
+    enum err rc = line_index_error_row(reader->options.index, entry, request, &chunk->errors);
 
     line->error_at = (uint32_t)start;
     line->error_len = (uint32_t)(chunk->errors.len - start);

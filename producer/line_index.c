@@ -139,22 +139,37 @@ static void write_member(struct buffer *ret, const char *key, const char *text)
         json_write_string_clean(ret, (struct slice){text, strlen(text)});
 }
 
-enum err line_index_error_json(struct line_index *index, const struct line_entry *entry,
-                               uint64_t request, struct buffer *ret)
+static enum err add_json(struct line_index *index, const struct line_entry *entry, uint64_t request,
+                         bool for_row, struct buffer *ret)
 {
     struct stored_error stored;
+    char message[sizeof(stored.message) + 32];
     enum err rc = read_error(index, entry, &stored);
 
     if (rc != ERR_OK)
         return rc;
+    snprintf(message, sizeof(message), "line %" PRIu64 ": %s", line_number(entry, request),
+             stored.message);
     json_write_open(ret, '{');
     write_member(ret, "code", stored.code);
-    write_member(ret, "message", stored.message);
+    write_member(ret, "message", for_row ? message : stored.message);
     write_member(ret, "param", stored.param);
     json_write_key(ret, "line");
     json_write_u64(ret, line_number(entry, request));
     json_write_close(ret, '}');
     return ERR_OK;
+}
+
+enum err line_index_error_json(struct line_index *index, const struct line_entry *entry,
+                               uint64_t request, struct buffer *ret)
+{
+    return add_json(index, entry, request, false, ret);
+}
+
+enum err line_index_error_row(struct line_index *index, const struct line_entry *entry,
+                              uint64_t request, struct buffer *ret)
+{
+    return add_json(index, entry, request, true, ret);
 }
 
 enum err line_index_error_text(struct line_index *index, const struct line_entry *entry,

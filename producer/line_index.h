@@ -69,6 +69,13 @@ static inline uint64_t line_number(const struct line_entry *entry, uint64_t requ
 enum err line_index_error_json(struct line_index *index, const struct line_entry *entry,
                                uint64_t request, struct buffer *ret);
 
+/*
+ * The same for the line's failed row, whose message begins with "line 7: ": a line that could not be
+ * read has no custom_id that would say which it is.
+ */
+enum err line_index_error_row(struct line_index *index, const struct line_entry *entry,
+                              uint64_t request, struct buffer *ret);
+
 /* The same in a sentence: "line 7: invalid_url: `url` must be …" */
 enum err line_index_error_text(struct line_index *index, const struct line_entry *entry,
                                uint64_t request, struct buffer *ret);

@@ -73,11 +73,25 @@ static enum err print_text_cb(struct submit *submit, const struct line_entry *en
     return rc;
 }
 
+/* A job of failed rows alone needs an endpoint and a tier too, and no line says which. */
+static const char *what_would_help(const struct submit *submit)
+{
+    if (strcmp(submit->options->on_invalid, "skip") != 0)
+        return ". With --on-invalid skip they become failed rows and the rest runs";
+    if (!submit->has_endpoint && submit->tier == NULL)
+        return ": no line says to which endpoint and tier they go, to become failed rows there. "
+               "Name them with --endpoint and --tier";
+    if (!submit->has_endpoint)
+        return ": no line says to which endpoint they go, to become failed rows there. Name it "
+               "with --endpoint";
+    return ": no line names a model that a tier serves, so no tier is found in which they become "
+           "failed rows. Name it with --tier";
+}
+
 enum err submit_report_invalid(struct submit *submit)
 {
     uint64_t invalid = line_index_invalid(submit->scan.index);
     uint64_t max = isatty(STDERR_FILENO) ? SHOWN_ON_TERMINAL : SHOWN_ELSEWHERE;
-    bool skips = strcmp(submit->options->on_invalid, "skip") == 0;
     char bad[32], all[32];
     enum err rc;
 
@@ -95,8 +109,7 @@ enum err submit_report_invalid(struct submit *submit)
         return rc;
     return fail(ERR_INPUT, "%s: %s of %s requests are not valid; nothing was sent%s",
                 submit->options->file, progress_number(invalid, bad),
-                progress_number(submit->scan.requests, all),
-                skips ? "" : ". With --on-invalid skip they become failed rows and the rest runs");
+                progress_number(submit->scan.requests, all), what_would_help(submit));
 }
 
 static void print_dry_json(struct submit *submit)

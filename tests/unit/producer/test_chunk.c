@@ -142,7 +142,12 @@ static void check_message(const struct chunk *chunk, uint32_t i)
     assert_memory_equal(message.custom_id.data, id, strlen(id));
     if (request % 101 == 7) {
         assert_int_equal(message.body.len, 0);
-        assert_int_equal(strncmp(message.error.data, "{\"code\":\"invalid_method\"", 24), 0);
+        char begin[80];
+        int len = snprintf(begin, sizeof(begin),
+                           "{\"code\":\"invalid_method\",\"message\":\"line %u: `method`",
+                           (unsigned)(request + 1 + (request + 92) / 97)); /* and blank lines */
+
+        assert_int_equal(strncmp(message.error.data, begin, (size_t)len), 0);
         assert_int_equal(message.error.data[message.error.len - 1], '}');
         return;
     }
