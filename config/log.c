@@ -14,6 +14,7 @@ static const char *log_program = "mserve";
 static _Atomic int log_level_now = LOG_INFO;
 static enum log_format log_format_now = LOG_LOGFMT;
 static bool log_plain;
+static bool log_hushed;
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
@@ -31,9 +32,14 @@ void log_init(const char *program, enum log_level level, enum log_format format,
     atomic_store(&log_level_now, (int)level);
 }
 
+void log_hush(bool hushed)
+{
+    log_hushed = hushed;
+}
+
 bool log_enabled(enum log_level level)
 {
-    return (int)level <= atomic_load_explicit(&log_level_now, memory_order_relaxed);
+    return !log_hushed && (int)level <= atomic_load_explicit(&log_level_now, memory_order_relaxed);
 }
 
 static void put(struct line *line, char c)
@@ -203,6 +209,8 @@ enum err fail(enum err err, const char *format, ...)
     va_end(args);
     if (used < 0)
         sentence[0] = '\0';
+    if (log_hushed)
+        return err;
     if (log_plain)
         write_plain(sentence);
     else

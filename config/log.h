@@ -27,6 +27,12 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
  */
 void log_init(const char *program, enum log_level level, enum log_format format, bool plain);
 
+/*
+ * While it is hushed nothing is written: for a program that tries something again and again, and has
+ * said so once. For one thread, and in command line programs only.
+ */
+void log_hush(bool hushed);
+
 /* True when a line of this level would be written: guards costly arguments. */
 bool log_enabled(enum log_level level);
 

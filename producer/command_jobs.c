@@ -1,7 +1,7 @@
 /* command_jobs.c: get, list, watch, cancel. */
 #include "config/clock.h"
 #include "config/json.h"
-#include "config/log.h"
+#include "config/utf8.h"
 #include "producer/command.h"
 #include "producer/interrupt.h"
 #include "producer/job_view.h"
@@ -43,21 +43,34 @@ static const struct option get_rows[] = {COMMAND_CONFIG};
 
 /* ---- list ---- */
 
+#define LIST_ROW "%-38s  %-11s  %10s  %10s  %9s  %-12s  %-16s  %s\n"
+
 static void print_row(const struct db_result *result, int row)
 {
     struct uuid job = db_get_uuid(result, row, 0);
-    char id[UUID_BATCH_SIZE], done[32], lines[32] = "?", created[32];
+    char id[UUID_BATCH_SIZE], done[32], lines[32] = "?", failed[32], created[32];
     time_t when = (time_t)(db_get_time_us(result, row, 7) / 1000000);
+    struct buffer file = {0};
     struct tm tm;
 
     if (!db_is_null(result, row, 4))
         progress_number((uint64_t)db_get_i64(result, row, 4), lines);
     progress_number((uint64_t)db_get_i64(result, row, 5), done);
+    progress_number((uint64_t)db_get_i64(result, row, 6), failed);
     strftime(created, sizeof(created), "%Y-%m-%d %H:%M", localtime_r(&when, &tm));
-    printf("%s  %-11s  %10s / %-10s  %6" PRId64 " failed  %-12s  %s  %s\n",
-           uuid_format_batch(job, id), db_get_slice(result, row, 1).data, done, lines,
-           db_get_i64(result, row, 6), db_get_slice(result, row, 2).data, created,
-           db_get_slice(result, row, 3).data);
+    utf8_add_printable(&file, db_get_slice(result, row, 3));
+    printf(LIST_ROW, uuid_format_batch(job, id), db_get_slice(result, row, 1).data, done, lines,
+           failed, db_get_slice(result, row, 2).data, created, file.data);
+    buffer_release(&file);
+}
+
+static void print_table(const struct db_result *result, int rows)
+{
+    printf(LIST_ROW, "ID", "STATE", "DONE", "REQUESTS", "FAILED", "TIER", "CREATED", "FILE");
+    for (int row = 0; row < rows; row++)
+        print_row(result, row);
+    if (result->rows > rows)
+        fprintf(stderr, "there are more: --limit, or --after with the last id\n");
 }
 
 static void print_id(const char *key, const struct db_result *result, int row)
@@ -104,10 +117,7 @@ static enum err run_list(struct cli *cli, const struct options_rest *rest)
     if (typed.json)
         print_page(&result, rows);
     else
-        for (int row = 0; row < rows; row++)
-            print_row(&result, row);
-    if (!typed.json && result.rows > rows)
-        fprintf(stderr, "there are more: --limit, or --after with the last id\n");
+        print_table(&result, rows);
     db_result_release(&result);
     return cli_flush();
 }
@@ -178,6 +188,7 @@ static void print_end(const struct uuid *job, const struct job_progress *progres
 
 static enum err run_watch(struct cli *cli, const struct options_rest *rest)
 {
+    struct cli_outage outage = {0};
     struct progress bar;
     struct rate rate = {0};
     struct job_progress progress;
@@ -187,8 +198,14 @@ static enum err run_watch(struct cli *cli, const struct options_rest *rest)
     progress_init(&bar, false);
     while (rc == ERR_OK) {
         rc = job_view_progress(cli->db, &job, &progress);
+        if (rc == ERR_DATABASE) { /* the job goes on without us */
+            progress_wipe(&bar);
+            rc = cli_outlast(cli, &outage);
+            continue;
+        }
         if (rc != ERR_OK || job_state_is_terminal(progress.state))
             break;
+        outage = (struct cli_outage){0};
         show(&bar, &progress, &rate);
         usleep(LOOK_EVERY_MS * 1000);
         if (interrupted())

@@ -22,6 +22,8 @@ lines() {
 }
 ids_of() { python3 -c 'import json,sys; print(*(json.loads(l)["custom_id"].split("-")[1] for l in sys.stdin))'; }
 
+list_heading=$(printf '%-38s  %-11s  %10s  %10s  %9s  %-12s  %-16s  %s' ID STATE DONE REQUESTS FAILED TIER CREATED FILE)
+
 # ---- without a schema, without a job
 
 is "$(status mserve list)" 3 "a database without the schema"
@@ -29,7 +31,7 @@ like "$(said)" 'mserve migrate' "says what to do"
 ok "migrate" mserve migrate
 ok "migrate again changes nothing" mserve migrate
 ok "topics" mserve topics
-is "$(status mserve list)|$(out)" "0|" "there is no job"
+is "$(status mserve list)|$(out)" "0|$list_heading" "there is no job: list is a heading"
 is "$(status mserve get batch_00)" 8 "a job that is not there"
 is "$(status mserve get x)" 1 "what is no id"
 is "$(status mserve)" 1 "a command must be named"
@@ -133,10 +135,33 @@ finish_lines "$(uuid_of "$fourth")" 0 49 expired
 end_job "$(uuid_of "$fourth")" expired
 is "$(status mserve watch "$fourth")" 7 "an expired job"
 
+# ---- a connection that is lost while a job is followed
+
+sixth=$(submit -k sixth "$work/y.jsonl")
+start patient mserve watch "$sixth"
+ok "watch looks" wait_until 10 sql_is t "select count(*) > 0 from pg_stat_activity where application_name = 'mserve' and datname = current_database()"
+sql "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'mserve' and datname = current_database()" >/dev/null
+ok "it says that it waits" wait_until 10 grep -q 'mserve: waiting for PostgreSQL to come back, for 5 minutes at most' "$work/patient.log"
+finish_lines "$(uuid_of "$sixth")" 0 49 completed
+end_job "$(uuid_of "$sixth")" completed
+await patient 20
+is "$?|$(tail -n 1 "$work/patient.log")" \
+    "0|$sixth completed: 50 completed, 0 failed, 150 tokens in, 100 out, 0.000 s of device time" "and goes on to the end"
+sql "delete from mserve.chunks where job = '$(uuid_of "$sixth")'; delete from mserve.results where job = '$(uuid_of "$sixth")'; delete from mserve.jobs where job = '$(uuid_of "$sixth")'" >/dev/null
+
 # ---- list
 
-is "$(mserve list | awk '{ print $1 }' | tr '\n' ' ')" "$fourth $third $second $job " "list: from new to old"
-is "$(mserve list --state cancelled | awk '{ print $1 }' | tr '\n' ' ')" "$third $second " "by state"
+named="$work/$(printf 'a\nb\033[31m\342\200\256.jsonl')"
+lines 1 z >"$named"
+fifth=$(submit "$named")
+is "$(mserve list | head -n 1)" "$list_heading" "list: headings"
+is "$(mserve list --limit 1 2>/dev/null | tail -n +2 | cut -c1-100)" "$fifth  in_progress           0           1          0  small       " \
+    "and below them a line for each job"
+is "$(mserve list --limit 1 2>/dev/null | tail -n 1 | sed 's/.*  //')" 'a\nb\x1b[31m\u202e.jsonl' \
+    "a name commands no terminal"
+is "$(sql "delete from mserve.chunks where job = '$(uuid_of "$fifth")'; delete from mserve.jobs where job = '$(uuid_of "$fifth")'; select count(*) from mserve.jobs")" 4 "(four others)"
+is "$(mserve list | tail -n +2 | awk '{ print $1 }' | tr '\n' ' ')" "$fourth $third $second $job " "list: from new to old"
+is "$(mserve list --state cancelled | tail -n +2 | awk '{ print $1 }' | tr '\n' ' ')" "$third $second " "by state"
 is "$(mserve list --limit 2 --json | python3 -c 'import json,sys; o = json.load(sys.stdin); print(o["object"], len(o["data"]), o["first_id"], o["last_id"], o["has_more"])')" \
     "list 2 $fourth $third True" "a page as OpenAI has it"
 is "$(mserve list --limit 2 --after "$third" --json | python3 -c 'import json,sys; o = json.load(sys.stdin); print(*(d["id"] for d in o["data"]), o["has_more"])')" \
@@ -156,7 +181,7 @@ red() { MSERVE_POSTGRES_DSN="$MSERVE_POSTGRES_DSN user=${test_name}_$$" MSERVE_P
 cleanup() { psql -X -q -d "$server_dsn" -c "drop role if exists ${test_name}_$$" 2>/dev/null; }
 red_dsn=$(sed "s/ passfile='[^']*'//; s/user=[a-z]*/user=${test_name}_$$/" <<<"$MSERVE_POSTGRES_DSN")
 red() { MSERVE_POSTGRES_DSN=$red_dsn MSERVE_POSTGRES_PASSWORD=x PGPASSFILE=/dev/null "$@"; }
-is "$(status red mserve list)|$(out)|$(said)" "0||" "another tenant's list is empty"
+is "$(status red mserve list)|$(out)|$(said)" "0|$list_heading|" "another tenant's list is empty"
 is "$(status red mserve get "$job")" 8 "and the job is not there"
 is "$(status red mserve results "$job")" 8 "nor its results"
 

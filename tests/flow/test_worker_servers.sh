@@ -16,6 +16,7 @@ more() { # more: some rows more than at the last call
 feed 4000 300 16 8 >/dev/null 2>&1
 worker one
 ok "a job runs" wait_until 15 more
+start watch mserve watch "$(sql "select batch_id from mserve.job_status")"
 
 stack kill-kafka >/dev/null 2>&1
 sleep 2
@@ -37,6 +38,9 @@ ok "and goes on when the database is back" wait_until 20 more
 is "$(sql "select count(*) from mserve.workers")" 1 "under the id it had: nobody had buried it"
 ok "the job is finished" wait_until 60 all_done
 ok "each line once, none beside" whole
+sql "select * from mserve.tick(3600000)" >/dev/null
+await watch 30
+is "$?|$(grep -c waiting "$work/watch.log")" "0|2" "who watched went on after both outages, and saw the end"
 stop one 10
 is $? 0 "it leaves in good order"
 is "$(unexplained)" "0|0|0|0" "the books add up"
