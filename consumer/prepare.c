@@ -63,14 +63,20 @@ static void refuse_length(struct task *task, const struct prepare *prepare, uint
                                                    : "prompt");
 }
 
-/* Tokens that the answer needs at least, for which a truncated prompt leaves room. */
+/*
+ * Tokens of answer that a prompt truncated to what fits leaves room for: as many as were asked for, or
+ * the usual number. That one is a setting, so it must not leave less than half of the context.
+ */
 static uint32_t reserve_of(const struct prepare *prepare, const struct request *request)
 {
+    uint32_t half = (prepare->options.context_max + 1) / 2;
+    uint32_t usual = prepare->options.max_tokens_default;
+
     if (request->endpoint == ENDPOINT_EMBEDDINGS)
         return 0;
     if (request->max_tokens > 0)
         return request->max_tokens;
-    return prepare->options.max_tokens_default > 0 ? prepare->options.max_tokens_default : 1;
+    return usual > 0 && usual < half ? usual : half;
 }
 
 static enum err take_ids(struct prepare *prepare, const struct request *request)
@@ -177,6 +183,19 @@ static uint32_t tokens_allowed(const struct prepare *prepare, const struct reque
     return usual > 0 && usual < room ? usual : room;
 }
 
+/* The prompt from token `from` on. What it was cut from had a begin token of ours: it keeps that. */
+static uint32_t *copy_prompt(const struct prepare *prepare, const struct request *request,
+                             uint32_t from)
+{
+    uint32_t begin = tokenizer_begin(prepare->options.tokenizer);
+    size_t bytes = (prepare->tokens.len - from) * sizeof(uint32_t);
+    uint32_t *prompt = memcpy(xmalloc(bytes), prepare->tokens.id + from, bytes);
+
+    if (from > 0 && request->prompt_ids_len == 0 && begin != TOKEN_NONE)
+        prompt[0] = begin;
+    return prompt;
+}
+
 static void settle_prompt(struct prepare *prepare, const struct request *request, struct task *task)
 {
     uint32_t from = first_kept(prepare, request);
@@ -192,8 +211,7 @@ static void settle_prompt(struct prepare *prepare, const struct request *request
         refuse_length(task, prepare, len, 0);
         return;
     }
-    task->prompt = xmalloc(len * sizeof *task->prompt);
-    memcpy(task->prompt, prepare->tokens.id + from, len * sizeof *task->prompt);
+    task->prompt = copy_prompt(prepare, request, from);
     task->prompt_len = len;
     task->bytes += len * sizeof *task->prompt;
 }

@@ -4,8 +4,10 @@
  * that OpenAI's API would give.
  *
  * Truncation as in vLLM: truncate_prompt_tokens k keeps the last k tokens of the prompt, -1 keeps as
- * many as the context holds beside the tokens asked for. Without it, what does not fit fails with
- * `context_length_exceeded`.
+ * many as the context holds beside the tokens asked for. A text that began with the model's begin
+ * token still does: it is one of the k. (vLLM does so for completions and embeddings; in a chat, where
+ * the begin token is part of its template's text, it cuts it off. We do not.) A list of token ids is
+ * cut as it is. Without truncation, what does not fit fails with `context_length_exceeded`.
  *
  * One thread uses a `struct prepare`; it reuses its memory from task to task.
  */
@@ -24,7 +26,9 @@ struct prepare_options {
     const struct tokenizer *tokenizer;
     const struct chat_format *chat; /* NULL: the model has none, chat requests fail */
     uint32_t context_max;
-    uint32_t max_tokens_default; /* of a chat that says nothing; 0: what the context holds */
+    /* Of a chat that says nothing; 0: what the context holds. A prompt truncated by -1 leaves room for
+     * as many, but for no more than half of the context. */
+    uint32_t max_tokens_default;
 };
 
 struct prepare {

@@ -376,13 +376,13 @@ enum err tokenizer_encode(const struct tokenizer *tokenizer, struct slice text, 
                           uint32_t tokens_max, struct tokens *out)
 {
     uint32_t start = out->len;
-    bool bos = begin && tokenizer->begins_with_bos && tokenizer->bos != TOKEN_NONE;
+    uint32_t first = begin ? tokenizer_begin(tokenizer) : TOKEN_NONE;
     enum err err;
 
-    if (bos && tokens_max == 0)
+    if (first != TOKEN_NONE && tokens_max == 0)
         return ERR_LIMIT;
-    if (bos) {
-        tokens_add(out, tokenizer->bos);
+    if (first != TOKEN_NONE) {
+        tokens_add(out, first);
         tokens_max--;
     }
     err = tokenizer->spm_kind ? spm_encode(&tokenizer->spm, text, tokens_max, out)
@@ -405,6 +405,11 @@ uint32_t tokenizer_vocab(const struct tokenizer *tokenizer)
 uint32_t tokenizer_bos(const struct tokenizer *tokenizer)
 {
     return tokenizer->bos;
+}
+
+uint32_t tokenizer_begin(const struct tokenizer *tokenizer)
+{
+    return tokenizer->begins_with_bos ? tokenizer->bos : TOKEN_NONE;
 }
 
 bool tokenizer_is_end(const struct tokenizer *tokenizer, uint32_t id)

@@ -50,6 +50,9 @@ struct slice tokenizer_piece(const struct tokenizer *tokenizer, uint32_t id);
 uint32_t tokenizer_vocab(const struct tokenizer *tokenizer);
 uint32_t tokenizer_bos(const struct tokenizer *tokenizer); /* TOKEN_NONE where there is none */
 
+/* What tokenizer_encode() puts first with `begin`; TOKEN_NONE where the model wants nothing there. */
+uint32_t tokenizer_begin(const struct tokenizer *tokenizer);
+
 /* True for the tokens that end a generation (eos, eot, eom). */
 bool tokenizer_is_end(const struct tokenizer *tokenizer, uint32_t id);
 

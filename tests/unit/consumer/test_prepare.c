@@ -5,10 +5,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "kernels/text/chat.h"
 #include "tests/unit/consumer/made.h"
 
 enum { CONTEXT = 64 };
@@ -129,7 +131,7 @@ static void test_what_does_not_fit_the_context_fails(void **state)
     bench_close(&bench);
 }
 
-/* k keeps the last k tokens, -1 as many as leave room for the answer. */
+/* k keeps k tokens, the begin token and the last ones, -1 as many as leave room for the answer. */
 static void test_truncation_keeps_the_end(void **state)
 {
     struct bench bench;
@@ -140,16 +142,64 @@ static void test_truncation_keeps_the_end(void **state)
     task = prepared(&bench, 0,
                     "{\"model\":\"m\",\"prompt\":\"abcdefgh\",\"truncate_prompt_tokens\":3}");
     assert_int_equal(task->prompt_len, 3);
-    assert_int_equal(task->prompt[0], 'f');
+    assert_int_equal(task->prompt[0], tokenizer_bos(bench.tokenizer));
+    assert_int_equal(task->prompt[1], 'g');
+    assert_int_equal(task->prompt[2], 'h');
+    task_free(task);
+    task = prepared(&bench, 0, "{\"model\":\"m\",\"prompt\":\"abc\",\"truncate_prompt_tokens\":4}");
+    assert_int_equal(task->prompt_len, 4); /* nothing to cut */
+    assert_int_equal(task->prompt[1], 'a');
+    task_free(task);
+    task =
+        prepared(&bench, 0, "{\"model\":\"m\",\"prompt\":[97,98,99],\"truncate_prompt_tokens\":2}");
+    assert_int_equal(task->prompt_len, 2); /* ids are the caller's own */
+    assert_int_equal(task->prompt[0], 'b');
     task_free(task);
     task = prepared(&bench, 0,
                     "{\"model\":\"m\",\"max_tokens\":60,\"prompt\":\"abcdefgh\","
                     "\"truncate_prompt_tokens\":-1}");
     assert_int_equal(task->state, TASK_READY);
     assert_int_equal(task->prompt_len, CONTEXT - 60);
-    assert_int_equal(task->prompt[0], 'e');
+    assert_int_equal(task->prompt[0], tokenizer_bos(bench.tokenizer));
+    assert_int_equal(task->prompt[1], 'f');
     task_free(task);
     bench_close(&bench);
+}
+
+/* Tokens of a chat of 100 bytes that is truncated to what fits, where the tier's default is `usual`. */
+static void expect_chat(uint32_t usual, uint32_t want_prompt, uint32_t want_answer)
+{
+    struct bench bench;
+    struct task *task;
+    char body[256];
+
+    bench_open(&bench, ENDPOINT_CHAT);
+    bench.prepare.options.max_tokens_default = usual;
+    bench.prepare.options.chat = chat_format_find(TEXT("plain"));
+    snprintf(body, sizeof(body),
+             "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"%0100d\"}],"
+             "\"truncate_prompt_tokens\":-1}",
+             7);
+    task = prepared(&bench, 0, body);
+    assert_int_equal(task->state, TASK_READY);
+    assert_int_equal(task->prompt_len, want_prompt);
+    assert_int_equal(task->tokens_max, want_answer);
+    assert_int_equal(task->prompt[0], tokenizer_bos(bench.tokenizer));
+    assert_int_equal(task->prompt[want_prompt - 1], ':');
+    task_free(task);
+    bench_close(&bench);
+}
+
+/* A default as large as the context, which only means "no limit", leaves half of it to the prompt. */
+static void test_a_truncated_chat_keeps_half_of_the_context(void **state)
+{
+    (void)state;
+    expect_chat(16, CONTEXT - 16, 16);
+    expect_chat(CONTEXT / 2, CONTEXT / 2, CONTEXT / 2);
+    expect_chat(CONTEXT - 1, CONTEXT / 2, CONTEXT / 2);
+    expect_chat(CONTEXT, CONTEXT / 2, CONTEXT / 2);
+    expect_chat(1000000, CONTEXT / 2, CONTEXT / 2);
+    expect_chat(0, CONTEXT / 2, CONTEXT / 2);
 }
 
 static void test_what_cannot_run_says_why(void **state)
@@ -184,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_a_seed_comes_from_job_and_line),
         cmocka_unit_test(test_what_does_not_fit_the_context_fails),
         cmocka_unit_test(test_truncation_keeps_the_end),
+        cmocka_unit_test(test_a_truncated_chat_keeps_half_of_the_context),
         cmocka_unit_test(test_what_cannot_run_says_why),
     };
 
