@@ -20,10 +20,10 @@ enum {
 
 /* For each format, the highest instruction set first. */
 static const struct product *const products[] = {
-    &product_scalar_q8_0,
-    &product_scalar_f32,
-    &product_scalar_f16,
-    &product_scalar_bf16,
+#ifdef __x86_64__
+    &product_avx512_q8_0,
+#endif
+    &product_scalar_q8_0, &product_scalar_f32, &product_scalar_f16, &product_scalar_bf16,
 };
 
 static const struct product *find_product(enum isa isa, uint32_t type)

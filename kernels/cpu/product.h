@@ -40,6 +40,7 @@ struct product {
 
 extern const struct product product_scalar_q8_0, product_scalar_f32, product_scalar_f16,
     product_scalar_bf16;
+extern const struct product product_avx512_q8_0;
 
 /*
  * Rows that lie a multiple of 4096 bytes apart would share a few lines of the first cache: an odd
