@@ -17,39 +17,14 @@
 
 #include <cmocka.h>
 
-static const char *place(const char *name, char out[512])
-{
-    const char *shared = getenv("MSERVE_SHARED");
+#include "tests/unit/shared.h"
 
-    snprintf(out, 512, "%s/assets/adversarial/%s",
-             shared != NULL ? shared : MSERVE_SOURCE "/../shared", name);
-    return out;
-}
-
-static bool read_file(const char *path, struct buffer *text)
-{
-    FILE *in = fopen(path, "rb");
-    size_t got;
-
-    buffer_clear(text);
-    if (in == NULL)
-        return false;
-    do {
-        got = fread(buffer_reserve(text, 65536), 1, 65536, in);
-        text->len += got;
-    } while (got > 0);
-    fclose(in);
-    return true;
-}
+#define SUITE "adversarial/JSONTestSuite-test_parsing"
 
 static void read_or_skip(const char *name, struct buffer *text)
 {
-    char path[512];
-
-    if (!read_file(place(name, path), text)) {
-        print_message("skipped: %s is not there\n", path);
+    if (!shared_read(shared_path(name), text))
         skip();
-    }
 }
 
 /* What the suite leaves open and we decided: the same key twice is refused. */
@@ -60,16 +35,17 @@ static bool is_ours_to_refuse(const char *name)
 }
 
 /* Parses one file of the suite; false when the verdict is not what its name says. */
-static bool verdict_is_right(const char *name, const char *path, struct arena *arena)
+static bool verdict_is_right(const char *name, struct arena *arena)
 {
     struct buffer text = {0};
     struct json_error error = {0};
     struct json *value = NULL;
+    char path[512];
     bool right;
     enum err err;
 
-    assert_true(read_file(path, &text));
-    buffer_reserve(&text, 1);
+    snprintf(path, sizeof(path), SUITE "/%s", name);
+    assert_true(shared_read(shared_path(path), &text));
     err = json_parse(arena, buffer_slice(&text), NULL, &value, &error);
     assert_true((err == ERR_OK) == (value != NULL));
     assert_true(err == ERR_OK || (error.offset <= text.len && error.message[0] != '\0'));
@@ -86,21 +62,18 @@ static bool verdict_is_right(const char *name, const char *path, struct arena *a
 static void test_the_json_test_suite_gets_its_verdicts(void **state)
 {
     struct arena arena = {0};
-    char folder[512], path[1024];
-    DIR *dir = opendir(place("JSONTestSuite-test_parsing", folder));
+    const char *folder = shared_path(SUITE);
+    DIR *dir = folder != NULL ? opendir(folder) : NULL;
     unsigned files = 0, wrong = 0;
     struct dirent *entry;
 
     (void)state;
-    if (dir == NULL) {
-        print_message("skipped: %s is not there\n", folder);
+    if (dir == NULL)
         skip();
-    }
     while ((entry = readdir(dir)) != NULL) {
         if (entry->d_name[0] == '.')
             continue;
-        snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
-        wrong += !verdict_is_right(entry->d_name, path, &arena);
+        wrong += !verdict_is_right(entry->d_name, &arena);
         files++;
     }
     closedir(dir);
@@ -118,7 +91,7 @@ static void test_naughty_strings_survive(void **state)
     unsigned strings = 0;
 
     (void)state;
-    read_or_skip("blns.json", &text);
+    read_or_skip("adversarial/blns.json", &text);
     assert_int_equal(json_parse(&arena, buffer_slice(&text), NULL, &list, NULL), ERR_OK);
     json_each(item, list)
     {
@@ -143,7 +116,7 @@ static void test_utf8_lines_are_judged_as_they_say(void **state)
     unsigned lines = 0;
 
     (void)state;
-    read_or_skip("utf8tests.bin", &text);
+    read_or_skip("adversarial/utf8tests.bin", &text);
     for (char *at = text.data, *end; (end = memchr(at, '\n', text.len)) != NULL; at = end + 1) {
         struct slice line = {at, (size_t)(end - at)};
         const char *kind = memchr(at, ':', line.len);
@@ -165,8 +138,8 @@ static void test_utf8_is_replaced_as_in_the_reference(void **state)
     struct buffer text = {0}, want = {0}, got = {0};
 
     (void)state;
-    read_or_skip("utf8tests.bin", &text);
-    read_or_skip("utf8.replace.ref.txt", &want);
+    read_or_skip("adversarial/utf8tests.bin", &text);
+    read_or_skip("adversarial/utf8.replace.ref.txt", &want);
     utf8_add_clean(&got, buffer_slice(&text));
     assert_int_equal(got.len, want.len);
     assert_memory_equal(got.data, want.data, want.len);

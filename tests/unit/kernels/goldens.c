@@ -2,7 +2,7 @@
 #include "goldens.h"
 
 #include "config/json.h"
-#include "shared.h"
+#include "tests/unit/shared.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 #include "kernels/model/gguf.h"
 
 #include "heard.h"
-#include "shared.h"
 #include "tiny_gguf.h"
+#include "tests/unit/shared.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,8 +3,8 @@
 
 #include "config/sha256.h"
 #include "heard.h"
-#include "shared.h"
 #include "tiny_gguf.h"
+#include "tests/unit/shared.h"
 
 #include <math.h>
 #include <setjmp.h>

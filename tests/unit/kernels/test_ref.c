@@ -4,8 +4,8 @@
 
 #include "drive.h"
 #include "goldens.h"
-#include "shared.h"
 #include "tiny_gguf.h"
+#include "tests/unit/shared.h"
 
 #include <math.h>
 #include <setjmp.h>

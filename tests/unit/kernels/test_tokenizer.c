@@ -4,8 +4,8 @@
 #include "goldens.h"
 #include "heard.h"
 #include "kernels/model/gguf.h"
-#include "shared.h"
 #include "tiny_gguf.h"
+#include "tests/unit/shared.h"
 
 #include <math.h>
 #include <setjmp.h>

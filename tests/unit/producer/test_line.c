@@ -14,6 +14,10 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/shared.h"
+
+#define SUITE "adversarial/JSONTestSuite-test_parsing"
+
 static const struct slice names[] = {{"m", 1}, {"m-large", 7}};
 static const struct line_models models = {names, 2, "small"};
 static const struct line_rules rules = {true, ENDPOINT_COMPLETIONS, &models};
@@ -157,31 +161,6 @@ static void test_blank_lines_are_blank(void **state)
     assert_false(line_is_blank((struct slice){"\0", 1}));
 }
 
-static const char *place(const char *name, char out[512])
-{
-    const char *shared = getenv("MSERVE_SHARED");
-
-    snprintf(out, 512, "%s/assets/adversarial/%s",
-             shared != NULL ? shared : MSERVE_SOURCE "/../shared", name);
-    return out;
-}
-
-static bool read_file(const char *path, struct buffer *text)
-{
-    FILE *in = fopen(path, "rb");
-    size_t got;
-
-    buffer_clear(text);
-    if (in == NULL)
-        return false;
-    do {
-        got = fread(buffer_reserve(text, 65536), 1, 65536, in);
-        text->len += got;
-    } while (got > 0);
-    fclose(in);
-    return true;
-}
-
 /* The text where JSON of any kind may stand: in a field that does not touch the output. */
 static void wrap(struct buffer *line, struct slice json)
 {
@@ -214,22 +193,20 @@ static void check_suite_file(const char *name, struct slice json, struct buffer 
 static void test_the_json_test_suite_inside_a_line(void **state)
 {
     struct buffer text = {0}, line = {0};
-    char folder[512], path[1024];
-    DIR *dir = opendir(place("JSONTestSuite-test_parsing", folder));
+    const char *folder = shared_path(SUITE);
+    DIR *dir = folder != NULL ? opendir(folder) : NULL;
     struct dirent *entry;
     unsigned files = 0;
+    char path[512];
 
     (void)state;
-    if (dir == NULL) {
-        print_message("skipped: %s is not there\n", folder);
+    if (dir == NULL)
         skip();
-    }
     while ((entry = readdir(dir)) != NULL) {
         if (entry->d_name[0] == '.')
             continue;
-        snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
-        assert_true(read_file(path, &text));
-        buffer_reserve(&text, 1);
+        snprintf(path, sizeof(path), SUITE "/%s", entry->d_name);
+        assert_true(shared_read(shared_path(path), &text));
         check_suite_file(entry->d_name, buffer_slice(&text), &line);
         files++;
     }
@@ -245,14 +222,11 @@ static void test_naughty_strings_are_only_strings(void **state)
     struct buffer text = {0}, built = {0};
     struct arena list_arena = {0};
     struct json *list, *item;
-    char path[512];
     unsigned count = 0;
 
     (void)state;
-    if (!read_file(place("blns.json", path), &text)) {
-        print_message("skipped: %s is not there\n", path);
+    if (!shared_read(shared_path("adversarial/blns.json"), &text))
         skip();
-    }
     assert_int_equal(json_parse(&list_arena, buffer_slice(&text), NULL, &list, NULL), ERR_OK);
     json_each(item, list)
     {
@@ -286,14 +260,11 @@ static void test_naughty_strings_are_only_strings(void **state)
 static void test_bytes_that_are_not_utf8_are_refused(void **state)
 {
     struct buffer text = {0}, built = {0};
-    char path[512];
     unsigned refused = 0, accepted = 0;
 
     (void)state;
-    if (!read_file(place("utf8tests.bin", path), &text)) {
-        print_message("skipped: %s is not there\n", path);
+    if (!shared_read(shared_path("adversarial/utf8tests.bin"), &text))
         skip();
-    }
     for (const char *at = text.data, *end = at + text.len; at < end;) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         struct slice row = {at, (size_t)((newline != NULL ? newline : end) - at)};

@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/shared.h"
+
 static char path[] = "/tmp/mserve-test-scan-XXXXXX";
 
 static int make_file(void **state)
@@ -472,7 +474,6 @@ static void test_batch_files_of_other_projects(void **state)
          1,
          {"model_not_found 5"}},
     };
-    const char *shared = getenv("MSERVE_SHARED");
 
     (void)state;
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
@@ -480,16 +481,15 @@ static void test_batch_files_of_other_projects(void **state)
         const struct line_models models = {&served, 1, "big"};
         struct scan_options with = options();
         struct scan scan;
-        char name[512], *errors, *at;
+        char name[128], *errors, *at;
+        const char *file;
 
-        snprintf(name, sizeof(name), "%s/assets/batch-jsonl/%s",
-                 shared != NULL ? shared : MSERVE_SOURCE "/../shared", files[i].name);
-        if (access(name, R_OK) != 0) {
-            print_message("skipped: %s is not there\n", name);
+        snprintf(name, sizeof(name), "batch-jsonl/%s", files[i].name);
+        file = shared_path(name);
+        if (file == NULL)
             skip();
-        }
         with.rules = (struct line_rules){true, files[i].endpoint, &models};
-        scan = scan_file(name, &with);
+        scan = scan_file(file, &with);
         at = errors = errors_of(&scan);
         assert_int_equal(scan.requests, files[i].requests);
         assert_int_equal(scan.blanks, files[i].blanks);
