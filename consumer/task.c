@@ -44,6 +44,30 @@ void task_free(struct task *task)
     free(task);
 }
 
+void task_forget_prompt(struct task *task)
+{
+    if (task->return_token_ids)
+        return;
+    free(task->prompt);
+    task->prompt = NULL;
+}
+
+bool task_is_unwanted(const struct task *task, enum task_status *ret)
+{
+    enum wish wish = claim_job_wish(task->chunk->job);
+
+    if (claim_chunk_is_dropped(task->chunk) ||
+        (task->state == TASK_READY && claim_chunk_is_leaving(task->chunk)))
+        *ret = TASK_DROPPED;
+    else if (wish == WISH_CANCEL)
+        *ret = TASK_CANCELLED;
+    else if (wish == WISH_EXPIRE)
+        *ret = TASK_EXPIRED;
+    else
+        return false;
+    return true;
+}
+
 void task_set_stop(struct task *task, const struct slice *stop, uint32_t count)
 {
     size_t bytes = 0;

@@ -83,6 +83,12 @@ struct task *task_new(struct claim_chunk *chunk, uint32_t index, struct slice cu
                       struct slice model);
 void task_free(struct task *task); /* NULL is allowed */
 
+/* Frees the prompt, unless the answer is to show it. */
+void task_forget_prompt(struct task *task);
+
+/* What becomes of a task that nobody waits for any more; false: it is still wanted. */
+bool task_is_unwanted(const struct task *task, enum task_status *ret);
+
 /* Copies the stop strings. */
 void task_set_stop(struct task *task, const struct slice *stop, uint32_t count);
 

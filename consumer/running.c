@@ -1,0 +1,128 @@
+/* running.c: a list of tasks, and what each event of the engine makes of one. */
+#include "consumer/running.h"
+
+#include <stdlib.h>
+
+static uint64_t tag_of(const struct task *task)
+{
+    return (uint64_t)(uintptr_t)task;
+}
+
+static void add(struct running *running, struct task *task)
+{
+    task->earlier = NULL;
+    task->later = running->newest;
+    if (running->newest)
+        running->newest->earlier = task;
+    running->newest = task;
+    atomic_fetch_add_explicit(&running->gauges->running, 1, memory_order_relaxed);
+}
+
+static void take_out(struct running *running, struct task *task)
+{
+    if (task->earlier)
+        task->earlier->later = task->later;
+    else
+        running->newest = task->later;
+    if (task->later)
+        task->later->earlier = task->earlier;
+    atomic_fetch_sub_explicit(&running->gauges->running, 1, memory_order_relaxed);
+}
+
+enum err running_submit(struct running *running, struct task *task, uint64_t give_up_ns)
+{
+    struct engine_request request = {
+        .tag = tag_of(task),
+        .kind = task->endpoint == ENDPOINT_EMBEDDINGS ? ENGINE_EMBED : ENGINE_GENERATE,
+        .prompt = task->prompt,
+        .prompt_len = task->prompt_len,
+        .tokens_max = task->tokens_max,
+        .sampling = task->sampling,
+        .stop = task->stop,
+        .stop_len = task->stop_len,
+        .ignore_eos = task->ignore_eos,
+        .include_stop = task->include_stop,
+    };
+    enum err err = engine_submit(running->engine, &request);
+
+    if (err == ERR_AGAIN)
+        return err;
+    if (err) {
+        task_fail(task, 400, "invalid_request_error", "context_length_exceeded",
+                  "The prompt and the tokens asked for do not fit the model's context.", NULL);
+        return err;
+    }
+    task->state = TASK_RUNNING;
+    task->give_up_ns = give_up_ns;
+    task_forget_prompt(task);
+    add(running, task);
+    return ERR_OK;
+}
+
+void running_withdraw(struct running *running, bool all)
+{
+    for (struct task *task = running->newest; task; task = task->later) {
+        enum task_status status;
+
+        if (task->stop_why == TASK_WITHDRAWN || !(all || task_is_unwanted(task, &status)))
+            continue;
+        task->stop_why = TASK_WITHDRAWN;
+        engine_cancel(running->engine, tag_of(task));
+    }
+}
+
+void running_withdraw_late(struct running *running, uint64_t now_ns)
+{
+    for (struct task *task = running->newest; task; task = task->later) {
+        if (task->stop_why != TASK_GOES_ON || task->give_up_ns == 0 || now_ns < task->give_up_ns)
+            continue;
+        task->stop_why = TASK_TIMED_OUT;
+        engine_cancel(running->engine, tag_of(task));
+    }
+}
+
+static void end_cancelled(struct task *task)
+{
+    enum task_status status;
+
+    if (task->stop_why == TASK_TIMED_OUT) {
+        task_fail(task, 0, NULL, "request_timeout",
+                  "The request ran longer than its tier's time limit.", NULL);
+        return;
+    }
+    if (!task_is_unwanted(task, &status))
+        status = TASK_DROPPED; /* the worker leaves; somebody else will run it */
+    task_withdraw(task, status);
+}
+
+struct task *running_end(struct running *running, const struct engine_event *event)
+{
+    struct task *task = running_task_of(event->tag);
+
+    take_out(running, task);
+    task->cost = event->cost;
+    switch (event->finish) {
+    case ENGINE_STOP:
+    case ENGINE_LENGTH:
+        task_finish(task, event, engine_model(running->engine)->embedding_len);
+        break;
+    case ENGINE_CANCELLED:
+        end_cancelled(task);
+        break;
+    case ENGINE_NUMERIC:
+        task_fail(task, 500, "server_error", "numeric_error",
+                  "The model's output was not a number.", NULL);
+        break;
+    }
+    return task;
+}
+
+void running_release(struct running *running)
+{
+    while (running->newest) {
+        struct task *task = running->newest;
+
+        take_out(running, task);
+        task_free(task);
+    }
+}

@@ -1,0 +1,48 @@
+/*
+ * running.h: the tasks that are in the engine, from submission to the event that ends them.
+ *
+ * Device thread only. The engine knows a task by its address, as the request's tag.
+ */
+#ifndef MSERVE_CONSUMER_RUNNING_H
+#define MSERVE_CONSUMER_RUNNING_H
+
+#include "consumer/gauges.h"
+#include "consumer/task.h"
+#include "kernels/engine.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct running {
+    struct engine *engine; /* borrowed */
+    struct gauges *gauges; /* `running` is counted there; borrowed */
+    struct task *newest;   /* NULL: none runs */
+};
+
+static inline bool running_is_empty(const struct running *running)
+{
+    return !running->newest;
+}
+
+/*
+ * Gives the task to the engine. ERR_AGAIN: the engine is full. ERR_LIMIT: it can never run; the task
+ * has failed. `give_up_ns`: monotonic; after it running_withdraw_late() takes it out; 0: never.
+ */
+enum err running_submit(struct running *running, struct task *task, uint64_t give_up_ns);
+
+/* Takes out what nobody wants any more, or everything; their events come as any other's. */
+void running_withdraw(struct running *running, bool all);
+void running_withdraw_late(struct running *running, uint64_t now_ns);
+
+/* The task that the event is for, ended with its outcome and its cost. */
+struct task *running_end(struct running *running, const struct engine_event *event);
+
+static inline struct task *running_task_of(uint64_t tag)
+{
+    return (struct task *)(uintptr_t)tag;
+}
+
+/* Frees the tasks; the engine is not told. */
+void running_release(struct running *running);
+
+#endif
