@@ -30,7 +30,7 @@ struct batch {
     struct engine_books books;
     struct batch_wip *wip;
     uint32_t wip_count;
-    bool last; /* the device has nothing left, and takes nothing until it is told to go on */
+    unsigned stop; /* the stop that it answers (orders.h): the device has nothing left; 0: none */
 };
 
 struct batch *batch_new(void);

@@ -149,7 +149,7 @@ static void note_landed(struct committer *committer, const struct batch *batch,
 /* On a device whose clock stands still when it is idle there may be nothing to book. */
 static bool says_nothing(const struct committer *committer, const struct batch *batch)
 {
-    return batch->count == 0 && committer->frozen.batch.books.held_ns == 0 && !batch->last;
+    return batch->count == 0 && committer->frozen.batch.books.held_ns == 0 && batch->stop == 0;
 }
 
 static void commit_batch(struct committer *committer, struct batch *batch)
@@ -189,17 +189,17 @@ static void begin_books(struct committer *committer, const struct batch *last)
 
 static void take_batch(struct committer *committer, struct batch *batch)
 {
-    bool last = batch->last;
+    unsigned stop = batch->stop;
 
     atomic_fetch_sub_explicit(&committer->options.gauges->batches_waiting, 1, memory_order_relaxed);
     committer->options.on_taken(committer->options.context);
     if (!is_lost(committer))
         commit_batch(committer, batch);
-    if (is_lost(committer) && last)
+    if (is_lost(committer) && stop != 0)
         begin_books(committer, batch);
     let_go(batch);
-    if (last)
-        committer->options.on_last(committer->options.context);
+    if (stop != 0)
+        committer->options.on_stopped(committer->options.context, stop);
 }
 
 static void *run(void *argument)

@@ -3,8 +3,8 @@
  * commits them one after the other on a connection of its own.
  *
  * A batch is tried until its outcome is known; the database may be away for as long as it likes. When
- * the worker is found to be lost, all that comes up to the device's `last` batch is thrown away, and
- * committer_adopt() begins a new life under a new identity, with books that start at that cut.
+ * the worker is found to be lost, all that comes up to the batch of the device's stop is thrown away,
+ * and committer_adopt() begins a new life under a new identity, with books that start at that cut.
  */
 #ifndef MSERVE_CONSUMER_COMMITTER_H
 #define MSERVE_CONSUMER_COMMITTER_H
@@ -19,8 +19,9 @@
 struct committer_options {
     struct db_options db;
     struct gauges *gauges;
-    void (*on_taken)(void *context);  /* a batch was taken: the device may cut the next one */
-    void (*on_last)(void *context);   /* the `last` batch is committed, or thrown away when lost */
+    void (*on_taken)(void *context); /* a batch was taken: the device may cut the next one */
+    /* the batch of the device's stop is committed, or thrown away when lost */
+    void (*on_stopped)(void *context, unsigned stop);
     void (*on_lost)(void *context);   /* the worker is buried */
     void (*on_fenced)(void *context); /* a partition is somebody else's; it is marked as dropped */
     void (*on_failed)(void *context, enum err err); /* no commit is possible: a mistake of ours */
@@ -40,7 +41,7 @@ void committer_set_fingerprint(struct committer *committer, const uint8_t numeri
 /* From now on commits are this worker's, from number 1. */
 void committer_adopt(struct committer *committer, const struct lease *lease);
 
-/* The worker is lost: throw away what there is and what comes, up to `last`. */
+/* The worker is lost: throw away what there is and what comes, up to the device's stop. */
 void committer_abandon(struct committer *committer);
 
 /* Number of the last commit that landed. */

@@ -9,6 +9,7 @@
 #include "config/log.h"
 #include "consumer/batch.h"
 #include "consumer/lanes.h"
+#include "consumer/orders.h"
 #include "consumer/running.h"
 #include "consumer/task.h"
 
@@ -20,6 +21,8 @@ struct device_loop {
     pthread_t thread;
     bool started;
     atomic_bool quit;
+    struct orders orders;
+    unsigned answered; /* the last stop whose batch was cut */
     struct engine *engine;
 
     struct mail_list inbox; /* arrived and not yet looked at */
@@ -30,7 +33,6 @@ struct device_loop {
     uint64_t limits_seen_ns;
     uint64_t cut_ns; /* monotonic: when the last batch was cut */
     bool idle;       /* the engine had nothing to do in the last turn */
-    bool stopped;    /* the last batch of DEVICE_STOP was cut */
 };
 
 /* ------------------------------------------------------------------------------ arriving tasks ---- */
@@ -149,7 +151,7 @@ static void collect(struct device_loop *loop, uint64_t now_ns)
 
 /* ------------------------------------------------------------------------------------ cuts ---- */
 
-static void cut(struct device_loop *loop, bool last, uint64_t now_ns)
+static void cut(struct device_loop *loop, unsigned stop, uint64_t now_ns)
 {
     struct batch *batch = loop->open;
     struct engine_checkpoint live;
@@ -164,7 +166,7 @@ static void cut(struct device_loop *loop, bool last, uint64_t now_ns)
         if (live.cost_ns > 0)
             batch_add_wip(batch, task->chunk->job->id, live.cost_ns);
     }
-    batch->last = last;
+    batch->stop = stop;
     loop->open = batch_new();
     loop->cut_ns = now_ns;
     atomic_fetch_add_explicit(&loop->options.gauges->batches_waiting, 1, memory_order_relaxed);
@@ -194,7 +196,7 @@ static enum err cut_when_due(struct device_loop *loop, uint64_t now_ns)
     if (err)
         return err;
     collect(loop, now_ns);
-    cut(loop, false, now_ns);
+    cut(loop, 0, now_ns);
     return ERR_OK;
 }
 
@@ -210,7 +212,7 @@ static void show_progress(struct device_loop *loop)
     atomic_fetch_add_explicit(&gauges->device_moves, 1, memory_order_relaxed);
 }
 
-static enum err stop_all(struct device_loop *loop, uint64_t now_ns)
+static enum err stop_all(struct device_loop *loop, unsigned stop, uint64_t now_ns)
 {
     enum err err;
 
@@ -223,8 +225,8 @@ static enum err stop_all(struct device_loop *loop, uint64_t now_ns)
     collect(loop, now_ns);
     assert(running_is_empty(&loop->running) && !lanes_first(&loop->lanes));
     loop->idle = true;
-    cut(loop, true, now_ns);
-    loop->stopped = true;
+    cut(loop, stop, now_ns);
+    loop->answered = stop;
     return ERR_OK;
 }
 
@@ -258,7 +260,7 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
     struct mail_list arrived =
         rest ? mailbox_wait(&loop->mailbox, REST_MS) : mailbox_take(&loop->mailbox);
     uint64_t now_ns = clock_mono_ns();
-    bool go = atomic_load_explicit(&gauges->order, memory_order_acquire) == DEVICE_GO;
+    unsigned order = orders_given(&loop->orders);
     unsigned ready = atomic_load_explicit(&gauges->ready_requests, memory_order_relaxed);
     enum err err;
 
@@ -266,12 +268,10 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
         engine_idle(loop->engine);
     mail_list_append(&loop->inbox, &arrived);
     receive(loop, now_ns);
-    if (go)
-        loop->stopped = false;
-    else if (!loop->stopped)
-        return stop_all(loop, now_ns);
+    if (orders_last_stop(order) != loop->answered)
+        return stop_all(loop, orders_last_stop(order), now_ns);
     *ret_rest = true;
-    if (!loop->stopped) {
+    if (orders_is_go(order)) {
         withdraw_unwanted(loop, now_ns);
         err = step(loop, now_ns);
         if (err && err != ERR_AGAIN)
@@ -312,7 +312,6 @@ enum err device_loop_start(const struct device_loop_options *options, struct dev
 
     loop->options = *options;
     loop->open = batch_new();
-    loop->stopped = true; /* until DEVICE_GO */
     mailbox_init(&loop->mailbox, -1);
     atomic_init(&loop->quit, false);
     failed = pthread_create(&loop->thread, NULL, run, loop);
@@ -334,6 +333,20 @@ struct mailbox *device_loop_mailbox(struct device_loop *loop)
 const struct engine *device_loop_engine(const struct device_loop *loop)
 {
     return loop->engine;
+}
+
+void device_loop_go(struct device_loop *loop)
+{
+    orders_go(&loop->orders);
+    mailbox_ring(&loop->mailbox);
+}
+
+unsigned device_loop_halt(struct device_loop *loop)
+{
+    unsigned stop = orders_stop(&loop->orders);
+
+    mailbox_ring(&loop->mailbox);
+    return stop;
 }
 
 static bool free_task(void *context, struct task *task)

@@ -8,15 +8,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum device_order { DEVICE_GO, DEVICE_STOP };
-
 struct gauges {
     /* control and commit write, each renewal of the lease a later time */
     atomic_uint_fast64_t launch_until_ns; /* monotonic: no work is launched after it */
 
-    /* control writes */
-    atomic_int order;    /* enum device_order */
-    atomic_uint changes; /* grows when a wish or a loss was noted; any thread */
+    /* any thread writes: grows when a wish or a loss was noted */
+    atomic_uint changes;
 
     /* the device thread writes */
     atomic_uint_fast64_t device_moves; /* grows while it is alive */

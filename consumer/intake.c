@@ -12,6 +12,7 @@
 #include "config/clock.h"
 #include "config/log.h"
 #include "consumer/log_reader.h"
+#include "consumer/orders.h"
 #include "consumer/store.h"
 #include "consumer/task.h"
 #include "producer/message.h"
@@ -51,8 +52,8 @@ struct intake {
     struct mailbox chunks;
     struct mailbox tells;
     atomic_bool quit;
-    atomic_bool halt;
-    bool halted;
+    struct orders orders;
+    unsigned answered; /* the last stop after which all was let go */
 
     struct log_reader *reader;
     struct store *store;
@@ -61,6 +62,12 @@ struct intake {
     struct source *sources;
     struct mail_list made; /* tasks not yet posted */
 };
+
+/* Told to stop, and not yet stopped. */
+static bool owes_answer(const struct intake *intake)
+{
+    return orders_last_stop(orders_given(&intake->orders)) != intake->answered;
+}
 
 /* ------------------------------------------------------------------------------ tasks made ---- */
 
@@ -135,8 +142,7 @@ static void leave_missing(struct intake *intake, struct source *source)
 
 static bool must_leave(struct intake *intake, struct source *source)
 {
-    return atomic_load_explicit(&intake->quit, memory_order_acquire) ||
-           atomic_load_explicit(&intake->halt, memory_order_acquire) ||
+    return atomic_load_explicit(&intake->quit, memory_order_acquire) || owes_answer(intake) ||
            claim_chunk_is_leaving(source->reading);
 }
 
@@ -366,13 +372,15 @@ static void rest(struct intake *intake)
 
 static void halt_or_go(struct intake *intake)
 {
-    bool halt = atomic_load_explicit(&intake->halt, memory_order_acquire);
+    unsigned order = orders_given(&intake->orders);
+    unsigned stop = orders_last_stop(order);
 
-    if (halt)
+    if (!orders_is_go(order) || stop != intake->answered)
         let_all_go(intake);
-    if (halt && !intake->halted)
-        intake->options.on_stopped(intake->options.context);
-    intake->halted = halt;
+    if (stop == intake->answered)
+        return;
+    intake->answered = stop;
+    intake->options.on_stopped(intake->options.context, stop);
 }
 
 static bool turn(struct intake *intake)
@@ -384,7 +392,7 @@ static bool turn(struct intake *intake)
     halt_or_go(intake);
     log_reader_serve(intake->reader);
     for (struct source *source = intake->sources; source; source = source->next) {
-        if (atomic_load_explicit(&intake->halt, memory_order_acquire) != intake->halted)
+        if (owes_answer(intake))
             return true;
         if (serve(intake, source, now_ns))
             moved = true;
@@ -454,16 +462,18 @@ void intake_read_chunk(struct intake *intake, struct claim_chunk *chunk)
     mailbox_post(&intake->chunks, &chunk->mail);
 }
 
-void intake_halt(struct intake *intake)
+void intake_go(struct intake *intake)
 {
-    atomic_store_explicit(&intake->halt, true, memory_order_release);
+    orders_go(&intake->orders);
     intake_ring(intake);
 }
 
-void intake_go(struct intake *intake)
+unsigned intake_halt(struct intake *intake)
 {
-    atomic_store_explicit(&intake->halt, false, memory_order_release);
+    unsigned stop = orders_stop(&intake->orders);
+
     intake_ring(intake);
+    return stop;
 }
 
 void intake_ring(struct intake *intake)

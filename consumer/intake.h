@@ -32,8 +32,8 @@ struct intake_options {
     struct mailbox *tasks; /* to the device thread */
     uint32_t requests_max; /* waiting for the device */
     uint64_t bytes_max;
-    void (*on_chunk_read)(void *context); /* the next one may be wanted */
-    void (*on_stopped)(void *context);    /* after intake_halt(): no task follows */
+    void (*on_chunk_read)(void *context);             /* the next one may be wanted */
+    void (*on_stopped)(void *context, unsigned stop); /* after intake_halt(): no task follows */
     void *context;
 };
 
@@ -44,9 +44,12 @@ enum err intake_start(const struct intake_options *options, struct intake **ret)
 /* Posts the chunk: its range is read and its tasks made. It comes home when all its lines ended. */
 void intake_read_chunk(struct intake *intake, struct claim_chunk *chunk);
 
-/* No more reading: what was not yet read ends here. Calls on_stopped; intake_go() begins anew. */
-void intake_halt(struct intake *intake);
+/*
+ * Control thread, in turns; it begins at rest. intake_halt(): no more reading, what was not yet read
+ * ends here, and on_stopped is called with the number that is returned. See orders.h.
+ */
 void intake_go(struct intake *intake);
+unsigned intake_halt(struct intake *intake);
 
 /* Something changed: room with the device, a wish, a partition lost. Any thread. */
 void intake_ring(struct intake *intake);

@@ -62,9 +62,12 @@ static void on_chunk_read(void *context)
         tell(context, NOTE_HUNGRY);
 }
 
-static void on_halted(void *context)
+static void on_halted(void *context, unsigned stop)
 {
-    tell(context, NOTE_HALTED);
+    struct worker *worker = context;
+
+    atomic_store_explicit(&worker->halted, stop, memory_order_release);
+    tell(worker, NOTE_HALTED);
 }
 
 static void on_taken(void *context)
@@ -74,9 +77,12 @@ static void on_taken(void *context)
     mailbox_ring(device_loop_mailbox(worker->device));
 }
 
-static void on_last(void *context)
+static void on_through(void *context, unsigned stop)
 {
-    tell(context, NOTE_LAST);
+    struct worker *worker = context;
+
+    atomic_store_explicit(&worker->through, stop, memory_order_release);
+    tell(worker, NOTE_THROUGH);
 }
 
 static void on_lost(void *context)
@@ -200,7 +206,7 @@ static enum err start_committer(struct worker *worker)
         .db = database_options(worker->settings, worker->commit_name),
         .gauges = &worker->gauges,
         .on_taken = on_taken,
-        .on_last = on_last,
+        .on_stopped = on_through,
         .on_lost = on_lost,
         .on_fenced = on_fenced,
         .on_failed = on_commit_failed,
@@ -305,6 +311,13 @@ static void after_opened(struct worker *worker)
     worker_register(worker);
 }
 
+/* The answer to a stop, of intake or of the commit thread, is the one that this phase waits for. */
+static bool is_awaited(const struct worker *worker, const atomic_uint *answer)
+{
+    return (worker->phase == LOSING || worker->phase == DRAINING) &&
+           atomic_load_explicit(answer, memory_order_acquire) == worker->stop;
+}
+
 static void on_wake(uv_async_t *async)
 {
     struct worker *worker = async->data;
@@ -325,12 +338,10 @@ static void on_wake(uv_async_t *async)
         worker->signalled = true;
         worker_drain(worker);
     }
-    if (notes & NOTE_HALTED && (worker->phase == LOSING || worker->phase == DRAINING)) {
-        atomic_store_explicit(&worker->gauges.order, DEVICE_STOP, memory_order_release);
-        mailbox_ring(device_loop_mailbox(worker->device));
-    }
-    if (notes & NOTE_LAST)
-        worker_after_last(worker);
+    if (notes & NOTE_HALTED && is_awaited(worker, &worker->halted))
+        device_loop_halt(worker->device);
+    if (notes & NOTE_THROUGH && is_awaited(worker, &worker->through))
+        worker_after_stop(worker);
     if (notes & NOTE_FENCED)
         worker_note_change(worker);
     if (notes & NOTE_HUNGRY && worker->phase == WORKING && worker_connected(worker))
@@ -412,7 +423,6 @@ enum err worker_run(const struct worker_options *options)
 
     worker->settings = options->settings;
     worker->tier = options->tier;
-    atomic_init(&worker->gauges.order, DEVICE_STOP);
     take_names(worker, options);
     err = open_loop(worker);
     if (err)

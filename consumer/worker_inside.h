@@ -38,8 +38,8 @@ enum note {
     NOTE_OPENED = 1 << 0,
     NOTE_NOT_OPENED = 1 << 1,
     NOTE_DEVICE_FAILED = 1 << 2,
-    NOTE_HALTED = 1 << 3, /* intake reads no more */
-    NOTE_LAST = 1 << 4,   /* the device's last batch is through */
+    NOTE_HALTED = 1 << 3,  /* intake reads no more */
+    NOTE_THROUGH = 1 << 4, /* the batch of the device's stop is committed or thrown away */
     NOTE_LOST = 1 << 5,
     NOTE_COMMIT_FAILED = 1 << 6,
     NOTE_HUNGRY = 1 << 7, /* more chunks may be chosen */
@@ -60,8 +60,11 @@ struct worker {
     enum err end; /* what worker_run() returns */
     struct gauges gauges;
     atomic_uint notes;
-    atomic_int opened;  /* enum err of the engine's opening */
-    atomic_int failure; /* enum err of the commit that cannot be */
+    unsigned stop;       /* the order to stand still whose answers are waited for (orders.h) */
+    atomic_uint halted;  /* the stop that intake answered last */
+    atomic_uint through; /* the stop that the commit thread answered last */
+    atomic_int opened;   /* enum err of the engine's opening */
+    atomic_int failure;  /* enum err of the commit that cannot be */
 
     uv_loop_t loop;
     uv_async_t wake;
@@ -99,7 +102,7 @@ void worker_lose(struct worker *worker);
 void worker_warn_of_pause(struct worker *worker, uint64_t now_ns);
 void worker_drain(struct worker *worker);
 void worker_leave(struct worker *worker, const char *why, enum err end);
-void worker_after_last(struct worker *worker); /* the device stands still, nothing is under way */
+void worker_after_stop(struct worker *worker); /* the device stands still, nothing is under way */
 
 /* worker_work.c */
 void worker_choose(struct worker *worker, uint64_t now_ns);

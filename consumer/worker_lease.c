@@ -21,7 +21,7 @@ static void begin_stop(struct worker *worker, enum phase phase)
 {
     worker->phase = phase;
     uv_timer_stop(&worker->beat);
-    intake_halt(worker->intake);
+    worker->stop = intake_halt(worker->intake);
 }
 
 /* Buried: nothing of what is under way may be written by this worker. */
@@ -86,9 +86,8 @@ static void begin_work(struct worker *worker, uint64_t sent_ns)
     worker->phase = WORKING;
     uv_timer_start(&worker->renew, worker_on_renew, renew_ms, renew_ms);
     uv_timer_start(&worker->beat, worker_on_beat, 0, BEAT_MS);
-    atomic_store_explicit(&worker->gauges.order, DEVICE_GO, memory_order_release);
     intake_go(worker->intake);
-    mailbox_ring(device_loop_mailbox(worker->device));
+    device_loop_go(worker->device);
 }
 
 void worker_register(struct worker *worker)
@@ -185,7 +184,7 @@ void worker_drain(struct worker *worker)
     if (worker->phase != WORKING) {
         if (worker->phase != LOSING)
             worker_stop_loop(worker, ERR_OK);
-        return; /* LOSING: when the last batch is through */
+        return; /* LOSING: when its stop is answered */
     }
     if (worker_connected(worker))
         lease_drain(worker->db, &worker->lease);
@@ -212,7 +211,7 @@ void worker_leave(struct worker *worker, const char *why, enum err end)
 }
 
 /* The device stands still, and nothing is under way any more. */
-void worker_after_last(struct worker *worker)
+void worker_after_stop(struct worker *worker)
 {
     if (worker->phase == DRAINING) {
         worker_leave(worker, "drained", ERR_OK);

@@ -73,12 +73,12 @@ static void bench_open(struct bench *bench, double pace, uint32_t sequences_max)
 
     memset(bench, 0, sizeof *bench);
     atomic_store(&bench->gauges.launch_until_ns, UINT64_MAX);
-    atomic_store(&bench->gauges.order, DEVICE_GO);
     mailbox_init(&bench->batches, -1);
     assert_int_equal(device_loop_start(&options, &bench->loop), ERR_OK);
     while (atomic_load(&bench->opened) == 0)
         usleep(1000);
     assert_int_equal(atomic_load(&bench->opened), 1);
+    device_loop_go(bench->loop);
 }
 
 static void bench_close(struct bench *bench)
@@ -235,6 +235,7 @@ static void test_stop_gives_everything_back_and_go_goes_on(void **state)
     struct made made;
     struct batch *batch;
     uint32_t ended = 0;
+    unsigned stop;
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 9);
@@ -243,25 +244,53 @@ static void test_stop_gives_everything_back_and_go_goes_on(void **state)
         post(&bench, made_task(&made, i, 4, 900));
     while (atomic_load(&bench.gauges.running) == 0)
         usleep(1000);
-    atomic_store(&bench.gauges.order, DEVICE_STOP);
-    mailbox_ring(device_loop_mailbox(bench.loop));
+    stop = device_loop_halt(bench.loop);
     do {
         batch = next_batch(&bench);
         ended += batch->count;
         for (uint32_t i = 0; i < batch->count; i++)
             assert_int_equal(batch->task[i]->status, TASK_DROPPED);
-        if (batch->last)
+        if (batch->stop == stop)
             break;
+        assert_int_equal(batch->stop, 0);
         batch_free(batch);
     } while (true);
     assert_int_equal(ended, 8);
     assert_int_equal(batch->books.live_ns, 0);
     batch_free(batch);
 
-    atomic_store(&bench.gauges.order, DEVICE_GO);
+    device_loop_go(bench.loop);
     post(&bench, made_task(&made, 8, 4, 4));
     batch = next_batch(&bench);
     assert_int_equal(batch->count, 1);
+    assert_int_equal(batch->task[0]->status, TASK_COMPLETED);
+    batch_free(batch);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* Told to go on and to stop again before it looks: the second stop has its answer, and one only. */
+static void test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed(void **state)
+{
+    struct bench bench;
+    struct made made;
+    struct batch *batch;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
+    bench_open(&bench, 0, 2);
+    for (int round = 0; round < 20; round++) {
+        unsigned stop = device_loop_halt(bench.loop);
+
+        batch = next_batch(&bench);
+        assert_int_equal(batch->stop, stop);
+        assert_int_equal(batch->count, 0);
+        batch_free(batch);
+        device_loop_go(bench.loop);
+    }
+    post(&bench, made_task(&made, 0, 4, 4));
+    batch = next_batch(&bench);
+    assert_int_equal(batch->stop, 0);
     assert_int_equal(batch->task[0]->status, TASK_COMPLETED);
     batch_free(batch);
     bench_close(&bench);
@@ -298,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_jobs_are_served_in_turn),
         cmocka_unit_test(test_a_cancelled_job_ends_with_what_it_cost),
         cmocka_unit_test(test_stop_gives_everything_back_and_go_goes_on),
+        cmocka_unit_test(test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed),
         cmocka_unit_test(test_nothing_is_launched_after_the_lease),
     };
 
