@@ -102,6 +102,7 @@ struct settings_worker {
     const char *name;
     uint64_t lease_ms;
     uint64_t renew_ms;
+    uint64_t hung_after_ms;
     uint64_t drain_ms;
     uint32_t commit_rows;
     uint64_t commit_interval_ms;

@@ -94,6 +94,8 @@ static const struct setting rows[] = {
      "How long a worker keeps what it holds without renewing it."},
     {"worker.renew", DURATION(S, worker.renew_ms), "10s", "100ms", "5m", NULL,
      "How often a worker renews its lease; at most half of worker.lease."},
+    {"worker.hung_after", DURATION(S, worker.hung_after_ms), "5m", "1s", "1d", NULL,
+     "A device that takes so long for one step hangs; its lease is left to run out."},
     {"worker.drain", DURATION(S, worker.drain_ms), "15s", "1s", "10m", NULL,
      "How much time a worker takes to leave in good order when it is told to stop."},
     {"worker.commit_rows", U32(S, worker.commit_rows), "512", "1", "65536", NULL,

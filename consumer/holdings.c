@@ -133,15 +133,6 @@ bool holdings_has_part(const struct holdings *holdings, int32_t part)
     return false;
 }
 
-uint32_t holdings_standing(const struct holdings *holdings)
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < holdings->hold_count; i++)
-        count += !is_dropped(&holdings->hold[i]);
-    return count;
-}
-
 void holdings_drop_all(struct holdings *holdings)
 {
     for (uint32_t i = 0; i < holdings->hold_count; i++)

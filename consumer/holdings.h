@@ -33,9 +33,8 @@ size_t holdings_parts(const struct holdings *holdings, int32_t *ret, size_t cap)
 /* All of them belong to somebody else from now on. */
 void holdings_drop_all(struct holdings *holdings);
 
-/* Whether the partition stands here and was not dropped; how many do. */
+/* Whether the partition stands here and was not dropped. */
 bool holdings_has_part(const struct holdings *holdings, int32_t part);
-uint32_t holdings_standing(const struct holdings *holdings);
 
 /* Forgets partitions that were dropped; those with chunks under way when these are home. */
 void holdings_forget_dropped(struct holdings *holdings);

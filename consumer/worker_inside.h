@@ -77,9 +77,13 @@ struct worker {
 
     struct db *db;
     struct lease lease;
-    uint64_t moves_seen;
-    bool signalled; /* told to leave */
-    bool paused;    /* the lease is about to run out; said once */
+    uint64_t moves_seen; /* the device's count of turns at the last renewal, */
+    uint64_t moved_ns;   /* and when it was last seen to differ */
+    uint64_t renewed_ns; /* when the last renewal that landed was sent */
+    uint64_t steady_ns;  /* since when renewals landed without a gap, on one connection; 0: not */
+    bool stuck;          /* the device hangs; said once */
+    bool signalled;      /* told to leave */
+    bool paused;         /* the lease is about to run out; said once */
     struct holdings *holdings;
     struct chooser *chooser;
     struct committer *committer;
@@ -99,6 +103,10 @@ void worker_stop_loop(struct worker *worker, enum err err);
 bool worker_connected(struct worker *worker); /* connects anew where it must */
 void worker_register(struct worker *worker);
 void worker_lose(struct worker *worker);
+/* Renews when the connection is new: before anything else is done on it. */
+void worker_renew_first(struct worker *worker);
+/* It has been in touch with the database for a whole lease, so others could have been too. */
+bool worker_may_bury(const struct worker *worker, uint64_t now_ns);
 void worker_warn_of_pause(struct worker *worker, uint64_t now_ns);
 void worker_drain(struct worker *worker);
 void worker_leave(struct worker *worker, const char *why, enum err end);

@@ -14,7 +14,10 @@ enum { BEAT_MS = 1000, RETRY_MS = 1000 };
 
 bool worker_connected(struct worker *worker)
 {
-    return db_is_open(worker->db) || db_reopen(worker->db) == ERR_OK;
+    if (db_is_open(worker->db))
+        return true;
+    worker->steady_ns = 0;
+    return db_reopen(worker->db) == ERR_OK;
 }
 
 static void begin_stop(struct worker *worker, enum phase phase)
@@ -46,9 +49,17 @@ void worker_lose(struct worker *worker)
 
 /* -------------------------------------------------------------------------------- registering ---- */
 
+static uint64_t lease_ns(const struct worker *worker)
+{
+    return worker->settings->worker.lease_ms * CLOCK_NS_PER_MS;
+}
+
 static void extend(struct worker *worker, uint64_t sent_ns)
 {
     worker->paused = false;
+    if (worker->steady_ns == 0 || sent_ns - worker->renewed_ns > lease_ns(worker))
+        worker->steady_ns = clock_mono_ns();
+    worker->renewed_ns = sent_ns;
     gauges_extend(&worker->gauges, sent_ns, worker->settings->worker.lease_ms);
 }
 
@@ -79,6 +90,7 @@ static void begin_work(struct worker *worker, uint64_t sent_ns)
     char id[UUID_TEXT_SIZE];
     uint64_t renew_ms = worker->settings->worker.renew_ms;
 
+    worker->moved_ns = sent_ns;
     extend(worker, sent_ns);
     committer_adopt(worker->committer, &worker->lease);
     log_info("worker.registered", "worker=%s name=%s topic=%s",
@@ -113,17 +125,30 @@ void worker_on_retry(uv_timer_t *timer)
 
 /* ---------------------------------------------------------------------------------- the lease ---- */
 
-/* A device that stands still gets no renewal: its lease runs out, and others take over. */
-static bool device_moves(struct worker *worker)
+/*
+ * A device that hangs gets no renewal: its lease runs out, and others take over. One that is at a long
+ * step does: to take its work away would only make somebody else begin the same step.
+ */
+static bool device_hangs(struct worker *worker, uint64_t now_ns)
 {
     uint64_t moves = atomic_load_explicit(&worker->gauges.device_moves, memory_order_relaxed);
-    bool moved = moves != worker->moves_seen;
+    uint64_t still_ms;
 
-    worker->moves_seen = moves;
-    if (!moved)
-        log_warn("device.stuck", "msg=\"the device has not finished a turn since the last renewal; "
-                                 "the lease is not renewed\"");
-    return moved;
+    if (moves != worker->moves_seen) {
+        worker->moves_seen = moves;
+        worker->moved_ns = now_ns;
+        worker->stuck = false;
+    }
+    still_ms = (now_ns - worker->moved_ns) / CLOCK_NS_PER_MS;
+    if (still_ms < worker->settings->worker.hung_after_ms)
+        return false;
+    if (!worker->stuck)
+        log_warn("device.stuck",
+                 "still_ms=%" PRIu64 " msg=\"the device has been at one step for longer "
+                 "than worker.hung_after; the lease is not renewed\"",
+                 still_ms);
+    worker->stuck = true;
+    return true;
 }
 
 static uint64_t reported_ns(struct worker *worker)
@@ -152,14 +177,13 @@ static void try_again_soon(struct worker *worker)
                    usual_ms);
 }
 
-void worker_on_renew(uv_timer_t *timer)
+static void renew(struct worker *worker)
 {
-    struct worker *worker = timer->data;
     uint64_t sent_ns = clock_mono_ns();
     enum err err;
 
     worker_warn_of_pause(worker, sent_ns);
-    if (!device_moves(worker))
+    if (device_hangs(worker, sent_ns))
         return;
     err = worker_connected(worker)
               ? lease_renew(worker->db, &worker->lease, committer_landed(worker->committer),
@@ -173,6 +197,27 @@ void worker_on_renew(uv_timer_t *timer)
         worker_lose(worker);
     else
         try_again_soon(worker);
+}
+
+void worker_on_renew(uv_timer_t *timer)
+{
+    renew(timer->data);
+}
+
+void worker_renew_first(struct worker *worker)
+{
+    if (worker->steady_ns == 0)
+        renew(worker);
+}
+
+/*
+ * After an outage everybody's lease has run out, and nobody is dead for it. Who comes back first
+ * waits until the others, had they come back with it, would have renewed theirs.
+ */
+bool worker_may_bury(const struct worker *worker, uint64_t now_ns)
+{
+    return worker->steady_ns != 0 && now_ns >= worker->steady_ns + lease_ns(worker) &&
+           now_ns < worker->renewed_ns + lease_ns(worker);
 }
 
 /* ------------------------------------------------------------------------------------ leaving ---- */

@@ -10,6 +10,42 @@
 
 /* --------------------------------------------------------------------------------- partitions ---- */
 
+/* "0-3,7": which partitions, in a line of the log; they are in order. */
+static void write_parts(const int32_t *parts, size_t count, struct buffer *ret)
+{
+    for (size_t from = 0, to; from < count; from = to) {
+        to = from + 1;
+        while (to < count && parts[to] == parts[to - 1] + 1)
+            to++;
+        buffer_printf(ret, "%s%d", from > 0 ? "," : "", parts[from]);
+        if (to - from > 1)
+            buffer_printf(ret, "-%d", parts[to - 1]);
+    }
+}
+
+static void log_parts(const struct worker *worker, const char *event, const int32_t *parts,
+                      size_t count)
+{
+    struct buffer text = {0};
+
+    write_parts(parts, count, &text);
+    log_info(event, "topic=%s count=%zu parts=%s", worker->topic, count, text.data);
+    buffer_release(&text);
+}
+
+static void add_claimed(struct worker *worker, const struct lease_partition *got, uint32_t count)
+{
+    int32_t *parts = xcalloc(count, sizeof *parts);
+
+    for (uint32_t i = 0; i < count; i++) {
+        holdings_add_partition(worker->holdings, &got[i]);
+        parts[i] = got[i].part;
+    }
+    log_parts(worker, "partitions.claimed", parts, count);
+    free(parts);
+    chooser_forget(worker->chooser);
+}
+
 static void claim(struct worker *worker, uint32_t wanted)
 {
     struct lease_partition *got = xcalloc(wanted, sizeof *got);
@@ -18,13 +54,8 @@ static void claim(struct worker *worker, uint32_t wanted)
 
     if (err == ERR_LOST)
         worker_lose(worker);
-    for (uint32_t i = 0; !err && i < count; i++) {
-        holdings_add_partition(worker->holdings, &got[i]);
-        log_info("partition.claimed", "topic=%s part=%d epoch=%" PRId64, worker->topic, got[i].part,
-                 got[i].epoch);
-    }
     if (!err && count > 0)
-        chooser_forget(worker->chooser);
+        add_claimed(worker, got, count);
     free(got);
 }
 
@@ -44,8 +75,8 @@ static void hand_back(struct worker *worker, uint32_t share)
     err = lease_release(worker->db, &worker->lease, worker->topic, parts, count);
     if (err == ERR_LOST)
         worker_lose(worker);
-    for (size_t i = 0; !err && i < count; i++) /* else they are found astray at the next beat */
-        log_info("partition.released", "topic=%s part=%d", worker->topic, parts[i]);
+    if (!err) /* else they are found astray at the next beat */
+        log_parts(worker, "partitions.released", parts, count);
     holdings_forget_dropped(worker->holdings);
 }
 
@@ -53,18 +84,23 @@ static void hand_back(struct worker *worker, uint32_t share)
  * A claim that landed without its reply, or a release that did not land, leaves partitions under our
  * name that are not held here: nobody else could ever claim them. They are released.
  */
-static void settle(struct worker *worker, uint32_t partitions)
+static void release_strays(struct worker *worker, uint32_t partitions)
 {
     int32_t *parts = xcalloc(partitions, sizeof *parts);
+    uint32_t owned = 0;
     size_t count = 0;
+    enum err err =
+        lease_owned(worker->db, &worker->lease, worker->topic, parts, partitions, &owned);
 
-    for (uint32_t i = 0; i < partitions; i++) {
-        if (!holdings_has_part(worker->holdings, (int32_t)i))
-            parts[count++] = (int32_t)i;
+    for (uint32_t i = 0; !err && i < owned; i++) {
+        if (!holdings_has_part(worker->holdings, parts[i]))
+            parts[count++] = parts[i];
     }
-    log_warn("partition.stray", "topic=%s msg=\"owned by this worker and not held: released\"",
-             worker->topic);
-    if (lease_release(worker->db, &worker->lease, worker->topic, parts, count) == ERR_LOST)
+    if (count > 0) {
+        log_parts(worker, "partitions.stray", parts, count);
+        err = lease_release(worker->db, &worker->lease, worker->topic, parts, count);
+    }
+    if (err == ERR_LOST)
         worker_lose(worker);
     free(parts);
 }
@@ -74,25 +110,17 @@ static void take_share(struct worker *worker)
 {
     uint32_t partitions;
     uint32_t share;
-    uint32_t owned;
     uint32_t held;
 
-    if (lease_share(worker->db, &worker->lease, worker->topic, &share, &partitions, &owned))
+    if (lease_share(worker->db, &worker->lease, worker->topic, &share, &partitions))
         return;
-    if (owned > holdings_standing(worker->holdings))
-        settle(worker, partitions);
+    release_strays(worker, partitions);
+    if (worker->phase != WORKING)
+        return;
     hand_back(worker, share);
     held = holdings_partitions(worker->holdings);
     if (worker->phase == WORKING && held < share)
         claim(worker, share - held);
-}
-
-static void bury_others(struct worker *worker)
-{
-    uint32_t count = 0;
-
-    if (lease_bury_expired(worker->db, &count) == ERR_OK && count > 0)
-        log_info("worker.buried", "count=%u msg=\"their leases had run out\"", count);
 }
 
 /* ------------------------------------------------------------------------------------- chunks ---- */
@@ -156,7 +184,11 @@ void worker_on_beat(uv_timer_t *timer)
     worker_warn_of_pause(worker, now_ns);
     if (worker->phase != WORKING || !worker_connected(worker))
         return;
-    bury_others(worker);
+    worker_renew_first(worker);
+    if (worker->phase != WORKING)
+        return;
+    if (worker_may_bury(worker, now_ns))
+        (void)lease_bury_expired(worker->db, NULL); /* what fails is logged, and tried again */
     take_share(worker);
     if (worker->phase != WORKING)
         return;

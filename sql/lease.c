@@ -102,7 +102,7 @@ enum err lease_release(struct db *db, const struct lease *lease, const char *top
 
 /* The first P mod W of the workers, by id, hold one partition more than the others. */
 enum err lease_share(struct db *db, const struct lease *lease, const char *topic,
-                     uint32_t *ret_share, uint32_t *ret_partitions, uint32_t *ret_owned)
+                     uint32_t *ret_share, uint32_t *ret_partitions)
 {
     struct db_result result = {0};
     int64_t partitions, workers, place;
@@ -114,12 +114,28 @@ enum err lease_share(struct db *db, const struct lease *lease, const char *topic
         return rc;
     partitions = db_get_i64(&result, 0, 0);
     workers = db_get_i64(&result, 0, 1);
-    *ret_owned = (uint32_t)db_get_i64(&result, 0, 3);
     place = db_is_null(&result, 0, 2) ? workers : db_get_i64(&result, 0, 2);
     db_result_release(&result);
     *ret_partitions = (uint32_t)partitions;
     *ret_share =
         place < workers ? (uint32_t)(partitions / workers + (place < partitions % workers)) : 0;
+    return ERR_OK;
+}
+
+enum err lease_owned(struct db *db, const struct lease *lease, const char *topic, int32_t *ret,
+                     uint32_t cap, uint32_t *ret_count)
+{
+    struct db_result result = {0};
+    enum err rc;
+
+    rc = db_exec(db, QUERY_PARTITIONS_OWNED, DB_PARAMS(db_uuid(&lease->worker), db_text(topic)),
+                 &result);
+    if (rc)
+        return rc;
+    *ret_count = 0;
+    for (int row = 0; row < result.rows && *ret_count < cap; row++)
+        ret[(*ret_count)++] = db_get_i32(&result, row, 0);
+    db_result_release(&result);
     return ERR_OK;
 }
 

@@ -71,11 +71,17 @@ enum err lease_release(struct db *db, const struct lease *lease, const char *top
 
 /*
  * How many partitions of the topic this worker should hold, of `*ret_partitions`: those that live,
- * do not drain and claim this topic share them evenly, to the last one. *ret_owned: how many the
- * table says are this worker's; more than it knows of when a claim's or a release's reply was lost.
+ * do not drain and claim this topic share them evenly, to the last one.
  */
 enum err lease_share(struct db *db, const struct lease *lease, const char *topic,
-                     uint32_t *ret_share, uint32_t *ret_partitions, uint32_t *ret_owned);
+                     uint32_t *ret_share, uint32_t *ret_partitions);
+
+/*
+ * The partitions that the table says are this worker's, in order: ret[*ret_count], `cap` at most. Where
+ * the reply to a claim or a release was lost, they are not those that it knows of.
+ */
+enum err lease_owned(struct db *db, const struct lease *lease, const char *topic, int32_t *ret,
+                     uint32_t cap, uint32_t *ret_count);
 
 /* From now on others count without this worker. */
 enum err lease_drain(struct db *db, const struct lease *lease);

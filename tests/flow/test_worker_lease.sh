@@ -16,7 +16,7 @@ shares() { # shares NAME...: how many each holds, sorted
 shares_are() { [ "$(shares "${@:2}")" = "$1" ]; }
 
 # ---- shares
-feed 5000 300 16 8 >/dev/null 2>&1
+feed 3000 300 16 8 >/dev/null 2>&1
 worker one
 ok "a worker alone holds all partitions" wait_until 10 shares_are 8 one
 worker two
@@ -59,14 +59,25 @@ stop one 10
 is $? 0 "and leaves in good order"
 is "$(unexplained)" "0|0|0|0" "the books add up"
 
-# ---- a device that hangs: the process lives and its other threads run, but nothing renews its lease
-write_settings fixed_ns=60000000000 pace=1
+# ---- a step that takes three leases: who would bury is there, and the work is done all the same
+write_settings fixed_ns=6000000000 pace=1 renew=200ms
+start scheduler mserve-scheduler
+feed 4 20 1 8 >/dev/null 2>&1
+worker slow
+ok "requests whose step takes three leases are done" wait_until 120 all_done
+kill_hard slow scheduler
+
+# ---- a device that hangs: the process lives and its other threads run, and after a while nothing
+# renews its lease
+write_settings fixed_ns=600000000000 pace=1 hung=8s
 feed 40 300 4 8 >/dev/null 2>&1
 worker hung
-ok "it holds all partitions" wait_until 10 shares_are 8 hung
+ok "it holds all partitions" wait_until 30 shares_are 8 hung
+ok "its lease is renewed for a while" wait_until 30 sql_is t \
+    "select lease_until > registered_at + interval '5 s' from mserve.workers where name = 'hung'"
 write_settings fixed_ns=5000000 pace=1
 worker sound
-ok "the lease of a hung device runs out, and another takes over" wait_until 15 shares_are 8 sound
+ok "then it runs out, and another takes over" wait_until 60 shares_are 8 sound
 ok "it said so itself" grep -q event=device.stuck "$work/hung.log"
 ok "and its work is done by the other" wait_until 15 all_done
 ok "each line once, none beside, after that" whole

@@ -14,6 +14,7 @@ held() { sql_is "$1" "select coalesce(string_agg(w.name || ' ' || n, ', ' order 
 worker one
 all=$(sql "select count(*) from mserve.partitions")
 ok "the first worker holds all $all partitions" wait_until 10 held "one $all"
+ok "and says so in one line" grep -q "event=partitions.claimed .* count=$all parts=0-$((all - 1))\$" "$work/one.log"
 
 # ---- a release that meets a lock and is given up
 (psql -X -q -d "$MSERVE_POSTGRES_DSN" -c "begin" -c "select part from mserve.partitions for update" \
@@ -30,10 +31,29 @@ ok "the second worker is killed" kill_hard two
 ok "the first takes over what it held" wait_until 15 held "one $all"
 sql "update mserve.partitions set epoch = epoch + 1, token = 1, owner = null where part = 0;
      update mserve.partitions set owner = (select worker from mserve.workers where closed_at is null) where part = 0" >/dev/null
-ok "a job is put on the queue" feed 400 300 20 "$all"
+requests 400 20 >"$work/job.jsonl"
+ok "a job with chunks in each partition is submitted" mserve-submit "$work/job.jsonl"
 ok "all its requests get rows" wait_until 20 all_done
 ok "each line once, none beside" whole
 is "$(unexplained)" "0|0|0|0" "the books add up"
-stop one 10
+ok "it released that one and no other" wait_until 15 grep -q "event=partitions.stray .* count=1 parts=0\$" "$work/one.log"
+
+stop one 30
 is $? 0 "it leaves in good order"
+
+# ---- buried again as soon as it is back
+write_settings lease=3s renew=200ms fixed_ns=10000000 pace=1
+bury() { # the living worker, unless there is none just now
+    sql "update mserve.workers set lease_until = '-infinity' where closed_at is null;
+         select mserve.bury_worker(worker, null, 0, 'lease_ran_out') from mserve.workers where closed_at is null" >/dev/null
+}
+often() { bury; sql_is t "select count(*) > 10 from mserve.workers where name = 'tough'"; }
+ok "another job" feed 400 300 20 "$all"
+worker tough
+ok "a worker is buried ten times" wait_until 60 often
+ok "and does the job all the same" wait_until 60 all_done
+ok "each line once, none beside, after that" whole
+is "$(unexplained)" "0|0|0|0" "the books add up after that"
+stop tough 30
+is $? 0 "and leaves in good order"
 done_testing
