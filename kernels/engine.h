@@ -136,6 +136,10 @@ struct engine_step_info {
     uint64_t steps;  /* since open */
     bool idle;       /* nothing was to be done, nothing is in flight */
 
+    uint32_t sequences; /* in it */
+    uint32_t wanted;    /* of its rows, those that were sampled or pooled */
+    uint64_t kv;        /* KV tokens that its attention touched */
+
     /* When the device worked on the step that was collected, by its clock, and on what: the parts
      * add up to end - begin. Zeros where none was. */
     uint64_t begin_ns;

@@ -253,6 +253,9 @@ enum err collect_step(struct engine *engine, struct engine_step_info *info)
     engine->books.overhead_ns += result.begin_ns - engine->cut_ns;
     engine->cut_ns = result.end_ns;
     cost_split(result.part_ns, &work, &engine->scratch, engine->share_ns);
+    info->sequences = step->sequences;
+    info->wanted = step->wanted;
+    info->kv = flight->kv;
     info->begin_ns = result.begin_ns;
     info->end_ns = result.end_ns;
     info->fixed_ns = result.part_ns[PART_FIXED];

@@ -512,6 +512,10 @@ static void test_a_step_says_what_its_time_went_into(void **state)
     do {
         assert_int_equal(engine_step(engine, &info), ERR_OK);
     } while (info.rows == 0);
+    assert_int_equal(info.rows, 3);
+    assert_int_equal(info.sequences, 1);
+    assert_int_equal(info.wanted, 1);
+    assert_int_equal(info.kv, 1 + 2 + 3);
     assert_int_equal(info.fixed_ns, sim->fixed_ns);
     assert_int_equal(info.linear_ns, 3 * sim->row_ns);
     assert_int_equal(info.attention_ns, (1 + 2 + 3) * sim->kv_ns / 1024);
