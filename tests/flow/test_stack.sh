@@ -67,7 +67,14 @@ ok "one server can be started alone" second_stack start-postgres
 ok "reset starts both" second_stack reset
 enter_second
 is "$(sql "select to_regclass('kept') is null")" t "with nothing in them"
+
+# As scripts/quickstart starts it: its id lies with the data, and is gone with it.
+MSERVE_POSTGRES_DSN="host=127.0.0.1 port=1 dbname=x" start scheduler "$MSERVE_BIN/scheduler/mserve-scheduler"
+mkdir -p "$second/run"
+pid_of scheduler >"$second/run/mserve-scheduler.pid"
 ok "delete stops it" second_stack delete
+await scheduler
+is $? 0 "and what quickstart had started on it"
 is "$(ls -d "$second" /var/lib/mserve-stack/* 2>/dev/null | grep -c "second\|$(
     printf %s "$second" | sha256sum | cut -c1-16)")" 0 "and leaves no file"
 is "$(processes_of)" "" "and no process"
