@@ -106,6 +106,8 @@ struct engine_sampling {
 struct engine_request {
     uint64_t tag; /* the caller's name for it, unique among those not yet delivered */
     enum engine_kind kind;
+    uint64_t group; /* 0: none. Requests of one group that begin alike share the KV blocks of that
+                     * beginning, and no others do. Of ENGINE_GENERATE only */
     const uint32_t *prompt;  /* copied, as are `resumed` and `stop` */
     uint32_t prompt_len;     /* >= 1 */
     const uint32_t *resumed; /* tokens that an earlier attempt generated */
@@ -173,7 +175,7 @@ struct engine_cost {
     uint64_t ns;           /* of device time, since this engine took the request */
     uint64_t recompute_ns; /* reading again what an earlier attempt had read: not part of ns */
     uint32_t prompt_tokens;
-    uint32_t cached_tokens; /* of these, found in the KV cache */
+    uint32_t cached_tokens; /* of these, found in the KV cache when it first ran */
     uint32_t output_tokens; /* as many as the event has, so with the end token */
 };
 
@@ -223,6 +225,12 @@ struct engine_books {
     uint64_t overhead_ns; /* load, rows decoded past a stop, gaps between steps with work at hand */
     uint64_t idle_ns;
 };
+
+/*
+ * Time in `shared` that was not told yet, group by group, until false: what rows cost that others of
+ * the group, in the engine at the time, had before them too. All that was ever told is shared_ns.
+ */
+bool engine_shared(struct engine *engine, uint64_t *ret_group, uint64_t *ret_ns);
 
 /* Each field is counted on its own, none is a remainder. Cumulative. */
 void engine_books(const struct engine *engine, struct engine_books *ret);

@@ -64,27 +64,48 @@ bool accept_token(const struct engine *engine, struct sequence *sequence, uint32
 /* Its slot and blocks: at once, or when the rows that are still in flight are in. */
 static void give_up_slot(struct engine *engine, struct sequence *sequence)
 {
-    const uint32_t blocks = engine->slot_blocks[sequence->slot];
-
-    if (sequence->state == SEQUENCE_LEAVING)
-        engine->coming_blocks -= blocks;
     if (sequence->flights == 0) {
         release_slot(engine, sequence->slot);
         return;
     }
     assert(__builtin_popcount(sequence->flights) == 1);
     engine->flights[__builtin_ctz(sequence->flights)].sequence[sequence->index] = &engine->dropped;
-    engine->coming_blocks += blocks;
+    if (!engine->slot_leaving[sequence->slot])
+        leave_slot(engine, sequence->slot);
+}
+
+static void leave_group(struct engine *engine, struct sequence *sequence)
+{
+    struct group *group = sequence->group;
+
+    prefix_part(&engine->prefix, sequence);
+    group->sequences--;
+    groups_tidy(&engine->groups, group);
+}
+
+/* How long answers are, from those that came to their end. */
+static void learn_length(struct engine *engine, const struct sequence *sequence)
+{
+    const uint32_t tokens = sequence_tokens_len(sequence);
+
+    lengths_add(&engine->lengths, tokens);
+    if (sequence->group != NULL)
+        lengths_add(&sequence->group->lengths, tokens);
 }
 
 void finish_sequence(struct engine *engine, struct sequence *sequence, enum engine_finish finish)
 {
+    if (sequence->state == SEQUENCE_RUNNING)
+        stop_running(engine, sequence);
     if (sequence->state == SEQUENCE_WAITING)
-        sequence_list_drop(&engine->waiting, sequence);
+        waiting_drop(&engine->waiting, sequence);
     else
         give_up_slot(engine, sequence);
-    engine->running -= sequence->state == SEQUENCE_RUNNING;
     engine->evicting -= (sequence->flags & SEQUENCE_EVICTED) != 0;
+    if (!(sequence->flags & SEQUENCE_EMBED) && finish <= ENGINE_LENGTH)
+        learn_length(engine, sequence);
+    if (sequence->group != NULL)
+        leave_group(engine, sequence);
     if (!(sequence->flags & (SEQUENCE_STOPS | SEQUENCE_EMBED))) /* an end token is not text */
         append_text(engine, sequence, 0,
                     sequence_tokens_len(sequence) - (finish == ENGINE_STOP ? 1 : 0));
@@ -99,7 +120,6 @@ void finish_sequence(struct engine *engine, struct sequence *sequence, enum engi
 static void drop_rows(struct engine *engine, uint32_t slot, uint64_t share_ns)
 {
     engine->books.overhead_ns += share_ns;
-    engine->coming_blocks -= engine->slot_blocks[slot];
     release_slot(engine, slot);
 }
 
@@ -144,7 +164,6 @@ static void leave(struct engine *engine, struct sequence *sequence)
         return;
     }
     engine->evicting--;
-    engine->coming_blocks -= engine->slot_blocks[sequence->slot];
     requeue_sequence(engine, sequence);
 }
 
@@ -161,7 +180,10 @@ static uint32_t take_entry(struct engine *engine, const struct flight *flight,
         return 0;
     }
     sequence->flights &= ~(1u << (flight - engine->flights));
-    if (flight->step->seq_ctx[i] < sequence->paid) {
+    if (i >= flight->decodes && flight->common[i]) {
+        engine->books.shared_ns += share_ns;
+        groups_charge(&engine->groups, sequence->group, share_ns);
+    } else if (flight->step->seq_ctx[i] < sequence->paid) {
         sequence->recompute_ns += share_ns;
         engine->books.recompute_ns += share_ns;
     } else {
@@ -170,7 +192,7 @@ static uint32_t take_entry(struct engine *engine, const struct flight *flight,
     }
     if (flight->wanted[i])
         tokens = take_sample(engine, sequence, result, want);
-    if (sequence->state == SEQUENCE_LEAVING && sequence->flights == 0)
+    if (sequence->state == SEQUENCE_LEAVING && sequence->flights == 0) /* and did not end */
         leave(engine, sequence);
     return tokens;
 }

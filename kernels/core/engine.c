@@ -67,6 +67,11 @@ static struct sequence *copy_request(struct engine *engine, const struct engine_
                                                     : request->prompt_len + request->tokens_max - 1;
     sequence->tag = request->tag;
     sequence->order = engine->submitted++;
+    if (request->group != 0 && request->kind == ENGINE_GENERATE) {
+        sequence->group = groups_get(&engine->groups, request->group, sequence->order);
+        sequence->group->sequences++;
+        prefix_join(&engine->prefix, sequence);
+    }
     sequence->sampling = request->sampling;
     if (request->kind == ENGINE_EMBED)
         sequence->flags |= SEQUENCE_EMBED;
@@ -103,8 +108,9 @@ static bool replay(const struct engine *engine, struct sequence *sequence,
 enum err engine_submit(struct engine *engine, const struct engine_request *request)
 {
     struct sequence *sequence;
+    bool ended;
 
-    if (engine->waiting.len >= engine->waiting_max)
+    if (waiting_len(&engine->waiting) >= engine->waiting_max)
         return ERR_AGAIN;
     if (!request_fits(engine, request))
         return ERR_LIMIT;
@@ -112,8 +118,9 @@ enum err engine_submit(struct engine *engine, const struct engine_request *reque
     sequence = copy_request(engine, request);
     tags_add(&engine->tags, sequence->tag, sequence);
     sequence->state = SEQUENCE_WAITING;
-    sequence_list_add(&engine->waiting, sequence);
-    if (replay(engine, sequence, request))
+    ended = replay(engine, sequence, request);
+    waiting_add(&engine->waiting, sequence);
+    if (ended)
         finish_sequence(engine, sequence, sequence->finish);
     return ERR_OK;
 }
@@ -141,7 +148,7 @@ enum err engine_step(struct engine *engine, struct engine_step_info *info)
     else
         info->idle = engine->in_flight == 0;
     info->running = engine->running;
-    info->waiting = engine->waiting.len;
+    info->waiting = waiting_len(&engine->waiting);
     info->steps = engine->steps;
     return rc;
 }
@@ -160,7 +167,7 @@ void engine_idle(struct engine *engine)
 {
     const uint64_t now_ns = engine_clock_ns(engine);
 
-    if (engine->in_flight > 0 || engine->running > 0 || engine->waiting.len > 0)
+    if (engine->in_flight > 0 || engine->running > 0 || waiting_len(&engine->waiting) > 0)
         return;
     engine->books.idle_ns += now_ns - engine->cut_ns;
     engine->cut_ns = now_ns;
@@ -185,6 +192,7 @@ bool engine_poll(struct engine *engine, struct engine_event *ret)
         .cost = {.ns = sequence->cost_ns,
                  .recompute_ns = sequence->recompute_ns,
                  .prompt_tokens = sequence->prompt_len,
+                 .cached_tokens = sequence->cached,
                  .output_tokens = sequence_tokens_len(sequence)},
     };
     if (sequence->flags & SEQUENCE_EMBED && sequence->finish == ENGINE_STOP)
@@ -202,10 +210,9 @@ void engine_cancel(struct engine *engine, uint64_t tag)
     if (sequence->flights == 0) {
         finish_sequence(engine, sequence, ENGINE_CANCELLED);
     } else if (sequence->state == SEQUENCE_RUNNING) {
+        stop_running(engine, sequence);
         sequence->state = SEQUENCE_LEAVING;
-        sequence->plain = 0;
-        engine->running--;
-        engine->coming_blocks += engine->slot_blocks[sequence->slot];
+        leave_slot(engine, sequence->slot);
     }
 }
 
@@ -228,6 +235,11 @@ bool engine_checkpoint(struct engine *engine, uint32_t *cursor, struct engine_ch
         return true;
     }
     return false;
+}
+
+bool engine_shared(struct engine *engine, uint64_t *ret_group, uint64_t *ret_ns)
+{
+    return groups_tell(&engine->groups, ret_group, ret_ns);
 }
 
 void engine_books(const struct engine *engine, struct engine_books *ret)

@@ -13,6 +13,7 @@
 #include "kernels/sim/sim.h"
 
 enum { BLOCK = DEVICE_BLOCK_TOKENS, SEQUENCES_MAX = 4096, ROWS_MAX = 65536 };
+enum { SLOTS_PER_SEQUENCE = 2, PATIENCE_PER_SEQUENCE = 4 };
 enum { WAITING_MAX = 1 << 24, CONTEXT_MAX = 1 << 24 };
 #define KV_BYTES_DEFAULT (1ull << 30)
 #define BLOCKS_MAX       (1u << 31)
@@ -70,8 +71,8 @@ static enum err size_pool(const struct device_ops *ops, const struct model *mode
         return rc;
     if (options->kv_tokens == 0) {
         blocks = KV_BYTES_DEFAULT / (one.kv_bytes > 0 ? one.kv_bytes : 1);
-        if (blocks > limits->sequences_max * each)
-            blocks = limits->sequences_max * each;
+        if (blocks > options->sequences_max * each)
+            blocks = options->sequences_max * each;
     }
     if (blocks > BLOCKS_MAX)
         return fail(ERR_SETTINGS, "kv_tokens is %" PRIu64 ", allowed are up to %" PRIu64,
@@ -101,7 +102,7 @@ static enum err set_limits(const struct device_ops *ops, const struct model *mod
         log_warn("model.context", "context_max=%u trained=%u", options->context_max, native);
     *ret = (struct device_limits){
         .rows_max = options->rows_max,
-        .sequences_max = options->sequences_max,
+        .sequences_max = SLOTS_PER_SEQUENCE * options->sequences_max,
         .context_max = options->context_max > 0 ? options->context_max : native,
         .threads = options->threads,
         .kv_f32 = options->kv_f32,
@@ -212,29 +213,35 @@ static void set_numerics(struct engine *engine)
 static void allocate(struct engine *engine, const struct engine_options *options,
                      const struct device_limits *limits)
 {
-    const uint32_t sequences = options->sequences_max;
+    const uint32_t slots = limits->sequences_max;
 
-    engine->sequences_max = sequences;
+    engine->sequences_max = options->sequences_max;
     engine->waiting_max = options->waiting_max;
     engine->rows_max = options->rows_max;
-    tags_init(&engine->tags, 2 * sequences + options->waiting_max);
-    engine->run = xcalloc(sequences, sizeof(struct sequence *));
-    engine->prefills = xcalloc(sequences, sizeof(struct sequence *));
-    engine->free_slots = xcalloc(sequences, sizeof(uint32_t));
-    engine->slot_blocks = xcalloc(sequences, sizeof(uint32_t));
-    engine->share_ns = xcalloc(sequences, sizeof(uint64_t));
-    for (uint32_t i = 0; i < sequences; i++)
-        engine->free_slots[engine->free_slots_len++] = sequences - 1 - i;
+    engine->slots_len = slots;
+    tags_init(&engine->tags, 2 * slots + options->waiting_max);
+    waiting_init(&engine->waiting, PATIENCE_PER_SEQUENCE * options->sequences_max);
+    engine->run = xcalloc(slots, sizeof(struct sequence *));
+    engine->prefills = xcalloc(slots, sizeof(struct sequence *));
+    engine->free_slots = xcalloc(slots, sizeof(uint32_t));
+    engine->slot_blocks = xcalloc(slots, sizeof(uint32_t));
+    engine->slot_leaving = xcalloc(slots, sizeof(bool));
+    engine->share_ns = xcalloc(slots, sizeof(uint64_t));
+    for (uint32_t i = 0; i < slots; i++)
+        engine->free_slots[engine->free_slots_len++] = slots - 1 - i;
     for (int i = 0; i < DEVICE_STEPS; i++) {
-        engine->flights[i].sequence = xcalloc(sequences + FLIGHT_PAD, sizeof(struct sequence *));
-        for (uint32_t j = 0; j < sequences + FLIGHT_PAD; j++)
+        engine->flights[i].sequence = xcalloc(slots + FLIGHT_PAD, sizeof(struct sequence *));
+        for (uint32_t j = 0; j < slots + FLIGHT_PAD; j++)
             engine->flights[i].sequence[j] = &engine->dropped;
-        engine->flights[i].wanted = xcalloc(sequences, 1);
+        engine->flights[i].wanted = xcalloc(slots, 1);
+        engine->flights[i].common = xcalloc(slots, 1);
     }
-    engine->reserve_blocks = 1;
+    engine->forecasts = true;
     engine->dropped.flags = SEQUENCE_DROPPED;
     kv_init(&engine->kv, limits->blocks);
-    cost_scratch_init(&engine->scratch, sequences);
+    groups_init(&engine->groups);
+    prefix_init(&engine->prefix, &engine->kv, &engine->groups);
+    cost_scratch_init(&engine->scratch, slots);
 }
 
 /* Aligned, as the sequence in it wants. */
@@ -299,16 +306,21 @@ void engine_close(struct engine *engine)
     pieces_release(&engine->pieces);
     sequence_pool_release(&engine->pool);
     tags_release(&engine->tags);
+    waiting_release(&engine->waiting);
+    prefix_release(&engine->prefix);
+    groups_release(&engine->groups);
     kv_release(&engine->kv);
     cost_scratch_release(&engine->scratch);
     for (int i = 0; i < DEVICE_STEPS; i++) {
         free(engine->flights[i].sequence);
         free(engine->flights[i].wanted);
+        free(engine->flights[i].common);
     }
     free(engine->run);
     free(engine->prefills);
     free(engine->free_slots);
     free(engine->slot_blocks);
+    free(engine->slot_leaving);
     free(engine->share_ns);
     free(engine);
 }

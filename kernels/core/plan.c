@@ -2,96 +2,28 @@
  * plan.c: what the next step works on. First a row for every sequence that decodes, then, within
  * the token budget, chunks of what is still to be read, oldest first, then new sequences.
  *
- * KV BLOCKS are a hard limit. Who finds none has the youngest sequence evicted: it gives up its
- * blocks, waits, and reads its ids again later. The oldest is never evicted for another, and the
- * pool holds at least one whole context, so it always gets on: no deadlock.
+ * A sequence whose last row was planned leaves the batch at once, so another has its place in the
+ * next step, though its own slot is free only when that row is in: there are two slots for each
+ * place in the batch.
  */
 #include "kernels/core/core.h"
 
 #include <assert.h>
 #include <string.h>
 
+#include "kernels/core/forecast.h"
+
 enum { BLOCK = DEVICE_BLOCK_TOKENS };
 
-void release_slot(struct engine *engine, uint32_t slot)
-{
-    kv_give_back(&engine->kv, engine->slots->blocks + (size_t)slot * engine->slots->blocks_stride,
-                 engine->slot_blocks[slot]);
-    engine->slot_blocks[slot] = 0;
-    engine->free_slots[engine->free_slots_len++] = slot;
-}
-
-void requeue_sequence(struct engine *engine, struct sequence *sequence)
-{
-    assert(sequence->flights == 0);
-    release_slot(engine, sequence->slot);
-    if (sequence->paid < sequence->computed)
-        sequence->paid = sequence->computed;
-    sequence->computed = sequence->plain = sequence->room = 0;
-    sequence->flags &= ~(uint32_t)SEQUENCE_EVICTED;
-    sequence->state = SEQUENCE_WAITING;
-    sequence_list_insert(&engine->waiting, sequence);
-}
-
-/* Takes blocks until `positions` fit or none is free. */
-static void grow_table(struct engine *engine, struct sequence *sequence, uint32_t positions)
-{
-    uint32_t *table = engine->slots->blocks + (size_t)sequence->slot * engine->slots->blocks_stride;
-    uint32_t *len = &engine->slot_blocks[sequence->slot];
-
-    while (sequence->room < positions && kv_take(&engine->kv, &table[*len])) {
-        ++*len;
-        sequence->room += BLOCK;
-    }
-    sequence_reserve(sequence, sequence->room + 2); /* and for the id sampled after the last */
-}
-
-static void evict(struct engine *engine, struct sequence *sequence)
-{
-    engine->running--;
-    sequence->plain = 0;
-    if (sequence->flights == 0) {
-        requeue_sequence(engine, sequence);
-        return;
-    }
-    sequence->state = SEQUENCE_LEAVING;
-    sequence->flags |= SEQUENCE_EVICTED;
-    engine->evicting++;
-    engine->coming_blocks += engine->slot_blocks[sequence->slot];
-}
-
-/* The youngest that holds blocks; `sequence` itself when none is younger. */
-static struct sequence *find_victim(const struct engine *engine, struct sequence *sequence)
-{
-    for (uint32_t i = engine->run_len; i > 0; i--) {
-        struct sequence *other = engine->run[i - 1];
-
-        if (other == sequence)
-            break;
-        if (other->state == SEQUENCE_RUNNING && other->computed > 0)
-            return other;
-    }
-    return sequence;
-}
-
-/*
- * Room for at least one more position, evicting where it must be. False: not in this step; enough
- * blocks are on their way, or it was itself the one to go.
- */
-static bool find_room(struct engine *engine, struct sequence *sequence, uint32_t *starved)
-{
-    grow_table(engine, sequence, sequence->computed + 1);
-    while (sequence->room == sequence->computed && engine->coming_blocks <= *starved) {
-        struct sequence *victim = find_victim(engine, sequence);
-
-        evict(engine, victim);
-        if (victim == sequence)
-            return false;
-        grow_table(engine, sequence, sequence->computed + 1);
-    }
-    *starved += sequence->room == sequence->computed;
-    return sequence->room > sequence->computed;
-}
+/* The step that is being planned. */
+struct draft {
+    struct engine *engine;
+    struct flight *flight;
+    struct step *step;
+    uint64_t evictions; /* up to here */
+    uint32_t starved;   /* sequences that wait for blocks which are on their way */
+    struct forecast forecast;
+};
 
 /*
  * A decode entry always looks the same but for its slot and its context, and the decodes come first
@@ -113,12 +45,18 @@ static void write_prefix(struct flight *flight, uint32_t len)
 /* What stands between a sequence and a plain decode row; false when it gets none in this step. */
 static bool clear_way(struct engine *engine, struct sequence *sequence, uint32_t *starved)
 {
-    if (sequence->computed == sequence->limit)
-        return false; /* its last token is being sampled */
     if (sequence->computed == sequence->room && !find_room(engine, sequence, starved))
         return false;
     sequence->plain = sequence->room < sequence->limit ? sequence->room : sequence->limit;
     return true;
+}
+
+/* Its last token is being sampled, or its embedding made: out of the batch, not out of its slot. */
+static void end_rows(struct engine *engine, struct sequence *sequence)
+{
+    stop_running(engine, sequence);
+    sequence->state = SEQUENCE_LEAVING;
+    leave_slot(engine, sequence->slot);
 }
 
 /* All that decode; drops those that no longer run from the list and collects those that read. */
@@ -137,6 +75,10 @@ static uint32_t plan_decodes(struct engine *engine, struct flight *flight, uint3
         if (sequence->computed >= sequence->plain) {
             if (sequence->state != SEQUENCE_RUNNING)
                 continue;
+            if (sequence->computed == sequence->limit) {
+                end_rows(engine, sequence);
+                continue;
+            }
             if (sequence->computed < sequence->admitted)
                 engine->prefills[prefills++] = sequence;
             run[kept++] = sequence;
@@ -160,9 +102,9 @@ static uint32_t plan_decodes(struct engine *engine, struct flight *flight, uint3
     return prefills;
 }
 
-/* An entry for `rows` rows of known ids. */
+/* An entry for `rows` rows of known ids; `common`: they are the group's. */
 static void add_chunk(struct engine *engine, struct flight *flight, struct sequence *sequence,
-                      uint32_t rows)
+                      uint32_t rows, bool common)
 {
     struct step *step = flight->step;
     const uint32_t index = step->sequences++, ctx = sequence->computed;
@@ -171,6 +113,7 @@ static void add_chunk(struct engine *engine, struct flight *flight, struct seque
     memcpy(step->token + step->rows, sequence->token + ctx, rows * sizeof(*step->token));
     flight->sequence[index] = sequence;
     flight->wanted[index] = wanted;
+    flight->common[index] = common;
     flight->kv += cost_kv(rows, ctx);
     step->seq_slot[index] = sequence->slot;
     step->seq_row[index] = step->rows;
@@ -187,43 +130,82 @@ static void add_chunk(struct engine *engine, struct flight *flight, struct seque
     flight->prefix = flight->decodes;
 }
 
-/* As much of its ids as budget and blocks allow; rows read before and new ones never together. */
-static void plan_chunk(struct engine *engine, struct flight *flight, struct sequence *sequence,
-                       uint32_t *starved)
+/* Moves on over blocks of its beginning that are there. False: wait, another is just filling one. */
+static bool pass_known(struct engine *engine, struct sequence *sequence)
 {
-    struct step *step = flight->step;
-    const uint32_t at = sequence->computed, budget = engine->rows_max - step->rows;
-    uint32_t rows = sequence->admitted - at;
+    struct prefix *prefix = &engine->prefix;
+    uint32_t *len = &engine->slot_blocks[sequence->slot], taken;
 
+    if (sequence->computed % BLOCK > 0)
+        return true;
+    taken = prefix_take(prefix, sequence, table_of(engine, sequence->slot) + *len);
+    *len += taken;
+    sequence->room += taken * BLOCK;
+    sequence->computed += taken * BLOCK;
+    if (!sequence->again)
+        sequence->cached += taken * BLOCK;
+    return !prefix_must_wait(prefix, sequence);
+}
+
+/* As much of its ids as budget and blocks allow; rows of different accounts never together. */
+static void plan_chunk(struct draft *draft, struct sequence *sequence)
+{
+    struct engine *engine = draft->engine;
+    const uint32_t budget = engine->rows_max - draft->step->rows;
+    uint32_t at, rows, common = 0;
+
+    if (sequence->path_at < sequence->path_len) {
+        if (!pass_known(engine, sequence))
+            return;
+        common = prefix_common_rows(&engine->prefix, sequence);
+    }
+    at = sequence->computed;
+    rows = common > 0 ? common : sequence->admitted - at;
+    if (common == 0 && at < sequence->paid && rows > sequence->paid - at)
+        rows = sequence->paid - at;
     if (rows > budget)
         rows = budget;
-    if (at < sequence->paid && rows > sequence->paid - at)
-        rows = sequence->paid - at;
     grow_table(engine, sequence, at + rows);
-    if (sequence->room == at && !find_room(engine, sequence, starved))
+    if (sequence->room == at && !find_room(engine, sequence, &draft->starved))
         return;
     if (rows > sequence->room - at)
         rows = sequence->room - at;
-    add_chunk(engine, flight, sequence, rows);
+    add_chunk(engine, draft->flight, sequence, rows, common > 0);
+    if (sequence->path_at < sequence->path_len)
+        prefix_put(&engine->prefix, sequence, table_of(engine, sequence->slot));
 }
 
 /*
- * Room for what it has to read and a reserve for each that runs already, so that few are evicted.
- * One that was evicted just now is not back in the same plan: less is free than it gave up.
+ * Whether there is memory: for what it has to read now, and, where all that run could want more than
+ * there is, for what it and they will probably want. Alone it always has enough.
  */
-static bool may_admit(const struct engine *engine, const struct sequence *sequence)
+static bool has_memory(struct draft *draft, const struct sequence *sequence)
 {
+    const struct engine *engine = draft->engine;
+    const struct prefix_list *kept = engine->prefix.kept;
     const uint32_t rows = sequence->len < sequence->limit ? sequence->len + 1 : sequence->limit;
+    const uint32_t end_rows = forecast_rows(engine, sequence);
+    uint32_t used, known, at_hand = engine->kv.free_len + kept[PREFIX_IDLE].len, now;
 
-    return engine->free_slots_len > 0 && engine->evicting == 0 &&
-           engine->kv.free_len >=
-               (rows + BLOCK - 1) / BLOCK + engine->running * engine->reserve_blocks;
+    prefix_ready(&engine->prefix, sequence, &used, &known);
+    now = (rows + BLOCK - 1) / BLOCK - used;
+    if (engine->running == 0)
+        return at_hand + kept[PREFIX_WANTED].len >= now;
+    if (at_hand + known < now)
+        return false;
+    if (engine->most_blocks + (sequence->limit + BLOCK - 1) / BLOCK <= engine->kv.blocks ||
+        !engine->forecasts)
+        return true;
+    return forecast_fits(engine, &draft->forecast, now - known,
+                         end_rows > rows ? (end_rows - rows + BLOCK - 1) / BLOCK : 0);
 }
 
 static void admit(struct engine *engine, struct sequence *sequence)
 {
     const uint32_t slot = engine->free_slots[--engine->free_slots_len];
 
+    sequence->again = sequence->ran;
+    waiting_admit(&engine->waiting, sequence);
     engine->slots->sampling[slot] = sequence->sampling;
     engine->slots->pool[slot] = (sequence->flags & SEQUENCE_EMBED) != 0;
     engine->slots->logprobs[slot] = (sequence->flags & SEQUENCE_LOGPROBS) != 0;
@@ -232,31 +214,47 @@ static void admit(struct engine *engine, struct sequence *sequence)
     sequence->admitted = sequence->len;
     engine->run[engine->run_len++] = sequence;
     engine->running++;
+    engine->most_blocks += (sequence->limit + BLOCK - 1) / BLOCK;
+}
+
+/*
+ * As many as places, rows and memory allow. None when somebody was evicted for this step, or is on
+ * its way out: it goes before the others.
+ */
+static void plan_admissions(struct draft *draft)
+{
+    struct engine *engine = draft->engine;
+
+    while (draft->step->rows < engine->rows_max && engine->run_len < engine->sequences_max &&
+           engine->free_slots_len > 0 && engine->evicting == 0 &&
+           engine->evictions == draft->evictions) {
+        struct sequence *sequence = waiting_next(
+            &engine->waiting, engine->rows_max - draft->step->rows, engine->rows_max);
+
+        if (sequence == NULL || !has_memory(draft, sequence))
+            return;
+        admit(engine, sequence);
+        plan_chunk(draft, sequence);
+    }
 }
 
 bool plan_step(struct engine *engine)
 {
     const unsigned slot = (engine->oldest + engine->in_flight) % DEVICE_STEPS;
-    struct flight *flight = &engine->flights[slot];
-    uint32_t starved = 0, prefills;
-    struct step *step;
+    struct draft draft = {
+        .engine = engine, .flight = &engine->flights[slot], .evictions = engine->evictions};
+    uint32_t prefills;
 
     assert(engine->in_flight < DEVICE_STEPS);
-    if (engine->run_len == 0 && engine->waiting.len == 0)
+    if (engine->run_len == 0 && waiting_len(&engine->waiting) == 0)
         return false;
-    step = flight->step = engine->ops->begin(engine->device, slot);
-    prefills = plan_decodes(engine, flight, &starved);
-    for (uint32_t i = 0; i < prefills && step->rows < engine->rows_max; i++)
+    draft.step = draft.flight->step = engine->ops->begin(engine->device, slot);
+    prefills = plan_decodes(engine, draft.flight, &draft.starved);
+    for (uint32_t i = 0; i < prefills && draft.step->rows < engine->rows_max; i++)
         if (engine->prefills[i]->state == SEQUENCE_RUNNING)
-            plan_chunk(engine, flight, engine->prefills[i], &starved);
-    while (engine->waiting.len > 0 && step->rows < engine->rows_max &&
-           may_admit(engine, engine->waiting.first)) {
-        struct sequence *sequence = sequence_list_pop(&engine->waiting);
-
-        admit(engine, sequence);
-        plan_chunk(engine, flight, sequence, &starved);
-    }
-    if (step->rows == 0)
+            plan_chunk(&draft, engine->prefills[i]);
+    plan_admissions(&draft);
+    if (draft.step->rows == 0)
         return false;
     engine->ops->forward(engine->device, slot);
     engine->ops->sample(engine->device, slot);

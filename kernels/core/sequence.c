@@ -15,6 +15,7 @@ void sequence_pool_release(struct sequence_pool *pool)
         free(sequence->token);
         free(sequence->embedding);
         free(sequence->logprob);
+        free(sequence->path);
         stops_free(sequence->stops);
         buffer_release(&sequence->text);
     }
@@ -61,6 +62,8 @@ struct sequence *sequence_new(struct sequence_pool *pool)
         .embedding = sequence->embedding,
         .logprob = sequence->logprob,
         .logprob_cap = sequence->logprob_cap,
+        .path = sequence->path,
+        .path_cap = sequence->path_cap,
     };
     buffer_clear(&sequence->text);
     return sequence;
@@ -98,6 +101,14 @@ void sequence_reserve(struct sequence *sequence, uint32_t cap)
         more += more / 2;
     sequence->token = xrealloc(sequence->token, more, sizeof(*sequence->token));
     sequence->cap = more;
+}
+
+void sequence_reserve_path(struct sequence *sequence, uint32_t len)
+{
+    if (sequence->path_cap >= len)
+        return;
+    sequence->path_cap = len < 16 ? 16 : len + len / 2;
+    sequence->path = xrealloc(sequence->path, sequence->path_cap, sizeof(*sequence->path));
 }
 
 void sequence_keep_logprob(struct sequence *sequence, float logprob)

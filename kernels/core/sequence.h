@@ -11,6 +11,7 @@
 #define MSERVE_KERNELS_CORE_SEQUENCE_H
 
 #include "config/buffer.h"
+#include "kernels/core/group.h"
 #include "kernels/core/stops.h"
 #include "kernels/engine.h"
 
@@ -21,7 +22,8 @@ enum sequence_state {
     SEQUENCE_FREE,     /* in the pool */
     SEQUENCE_WAITING,  /* in engine->waiting, no slot */
     SEQUENCE_RUNNING,  /* in engine->run, has a slot */
-    SEQUENCE_LEAVING,  /* evicted or cancelled with rows in flight: leaves when they are in */
+    SEQUENCE_LEAVING,  /* wants no more rows (all were planned, or it was evicted or cancelled), and
+                        * some are in flight: leaves its slot when they are in */
     SEQUENCE_FINISHED, /* in engine->finished, or delivered until the next step */
 };
 
@@ -54,7 +56,19 @@ struct sequence {
     enum sequence_state state;
 
     uint64_t tag;
-    uint64_t order;        /* of submission */
+    uint64_t order;        /* of submission; once it has run, its rank among all that ran */
+    uint64_t due;          /* admissions in all after which it is passed over no more */
+    struct group *group;   /* NULL: none */
+    uint32_t *path;        /* nodes of prefix.h: the whole blocks of its prompt */
+    uint32_t path_cap;
+    uint32_t path_len;
+    uint32_t path_at;   /* of them, those that its table has */
+    bool path_begun;    /* and a part of the next one's rows was planned */
+    bool ran;           /* it has a slot or had one before */
+    bool again;         /* it had one before that it has now */
+    uint32_t cached;    /* ids of its prompt that were found when it first ran */
+    uint32_t heap_at;   /* while it waits: where in its heap */
+    uint32_t heap;      /* and in which */
     uint64_t recompute_ns; /* of its own rows, in no cost */
     struct sequence *next; /* in the list of its state */
     struct sequence *prev;
@@ -90,6 +104,9 @@ struct sequence *sequence_at(const struct sequence_pool *pool, uint32_t i);
 /* Makes room for `cap` ids. */
 void sequence_reserve(struct sequence *sequence, uint32_t cap);
 
+/* Makes room for a path of `len` nodes. */
+void sequence_reserve_path(struct sequence *sequence, uint32_t len);
+
 /* Of the id that was generated last. */
 void sequence_keep_logprob(struct sequence *sequence, float logprob);
 
@@ -117,7 +134,7 @@ struct sequence_list {
 };
 
 void sequence_list_add(struct sequence_list *list, struct sequence *sequence);
-/* Puts it where its order of submission belongs; meant for places near the front. */
+/* Puts it where its order belongs; meant for places near the front. */
 void sequence_list_insert(struct sequence_list *list, struct sequence *sequence);
 struct sequence *sequence_list_pop(struct sequence_list *list); /* NULL when empty */
 void sequence_list_drop(struct sequence_list *list, struct sequence *sequence);

@@ -38,7 +38,7 @@ struct sim {
     uint64_t *kv;         /* [blocks][BLOCK] hash of a position and all before it */
     uint32_t *last;       /* [slot] token sampled last */
     uint64_t *pool;       /* [slot] sum of hashes */
-    uint64_t *key;        /* [slot] of what is drawn: from its sampling, at position 0 */
+    uint64_t *key;        /* [slot] of what is drawn: from its sampling, when it reads */
     uint64_t *at[STRIDE]; /* scratch: KV of the rows in hand */
     uint64_t clock_ns;    /* end of the step enqueued last */
     uint64_t wall_due_ns; /* when that is on the wall */
@@ -194,10 +194,9 @@ static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t se
     uint64_t *row_hash = step->row_hash + step->step.seq_row[seq];
     uint64_t hash = START, sum = 0;
 
+    sim->key[slot] = key_of(&sim->slots.sampling[slot]);
     if (ctx > 0)
         hash = sim->kv[(size_t)blocks[(ctx - 1) / BLOCK] * BLOCK + (ctx - 1) % BLOCK];
-    else
-        sim->key[slot] = key_of(&sim->slots.sampling[slot]);
     for (uint32_t row = 0; row < rows;) {
         const uint32_t at = (ctx + row) % BLOCK;
         const uint32_t end = rows - row < BLOCK - at ? rows : row + BLOCK - at;

@@ -43,6 +43,13 @@ struct engine *rig_open(const struct engine_options *options)
     return engine;
 }
 
+uint32_t rig_common(uint32_t group)
+{
+    static const uint32_t common[] = {0, 40, 64, 90};
+
+    return common[group];
+}
+
 struct engine_request rig_request(uint32_t number, uint32_t *prompt)
 {
     static const struct slice stop[] = {SLICE("e t"), SLICE("ss"), SLICE("never comes")};
@@ -50,6 +57,7 @@ struct engine_request rig_request(uint32_t number, uint32_t *prompt)
     struct engine_request request = {
         .tag = number,
         .kind = number % 7 == 6 ? ENGINE_EMBED : ENGINE_GENERATE,
+        .group = number % 4,
         .prompt = prompt,
         .prompt_len = len,
         .tokens_max = 1 + number * 37 % 150,
@@ -60,7 +68,7 @@ struct engine_request rig_request(uint32_t number, uint32_t *prompt)
     };
 
     for (uint32_t i = 0; i < len; i++)
-        prompt[i] = (number * 31 + i * 17) % 256;
+        prompt[i] = ((i < rig_common(number % 4) ? number % 4 : number) * 31 + i * 17) % 256;
     if (number % 5 == 2) {
         request.stop = stop;
         request.stop_len = 3;
@@ -95,29 +103,100 @@ static void check_books(const struct engine *engine)
                                         books.recompute_ns + books.overhead_ns + books.idle_ns);
 }
 
-/* Every block is free or in one table, once. */
+/* What the tables say of each block. */
+static void count_tables(const struct engine *engine, uint32_t *users, uint32_t *leaving)
+{
+    for (uint32_t slot = 0; slot < engine->slots_len; slot++) {
+        const uint32_t *table = engine->slots->blocks + (size_t)slot * engine->slots->blocks_stride;
+
+        for (uint32_t i = 0; i < engine->slot_blocks[slot]; i++) {
+            users[table[i]]++;
+            leaving[table[i]] += engine->slot_leaving[slot];
+        }
+    }
+}
+
+/* A node's block says so too, and what is left of a path is its beginning. */
+static void check_node(const struct prefix *prefix, uint32_t index)
+{
+    const struct prefix_node *node = &prefix->node[index];
+
+    assert_true(node->block != KV_NONE || node->pending > 0);
+    if (node->block == KV_NONE)
+        return;
+    assert_int_equal(prefix->kv->block[node->block].node, index);
+    assert_false(node->begun);
+    if (node->parent != KV_NONE)
+        assert_true(prefix->node[node->parent].block != KV_NONE);
+}
+
+static void check_prefix(const struct engine *engine)
+{
+    const struct prefix *prefix = &engine->prefix;
+    uint32_t kept = 0, len = 0;
+
+    for (uint32_t i = 0; i <= prefix->mask; i++)
+        for (uint32_t index = prefix->head[i]; index != KV_NONE; index = prefix->node[index].next) {
+            check_node(prefix, index);
+            len++;
+        }
+    assert_int_equal(len, prefix->len);
+    for (int i = 0; i < PREFIX_KEPT; i++) {
+        uint32_t index = prefix->kept[i].oldest;
+
+        for (len = 0; index != KV_NONE; index = prefix->node[index].newer, len++) {
+            assert_int_equal(prefix->node[index].pending > 0, i == PREFIX_WANTED);
+            assert_int_equal(engine->kv.block[prefix->node[index].block].users, 0);
+        }
+        assert_int_equal(len, prefix->kept[i].len);
+        kept += len;
+    }
+    len = engine->kv.free_len + kept;
+    for (uint32_t i = 0; i < engine->kv.blocks; i++)
+        len += engine->kv.block[i].users > 0;
+    assert_int_equal(len, engine->kv.blocks);
+}
+
+/* Every block is free, kept or in tables, and the counters say in how many. */
 static void check_blocks(const struct engine *engine)
 {
     const struct kv *kv = &engine->kv;
-    uint8_t *seen = calloc(kv->blocks, 1);
-    uint32_t len = kv->free_len;
+    uint32_t *users = calloc(3ull * kv->blocks, sizeof(*users)), *leaving = users + kv->blocks;
+    uint32_t *stacked = leaving + kv->blocks, coming = 0;
 
+    count_tables(engine, users, leaving);
     for (uint32_t i = 0; i < kv->free_len; i++)
-        assert_int_equal(seen[kv->stack[i]]++, 0);
-    for (uint32_t slot = 0; slot < engine->sequences_max; slot++) {
-        const uint32_t *table = engine->slots->blocks + (size_t)slot * engine->slots->blocks_stride;
-
-        len += engine->slot_blocks[slot];
-        for (uint32_t i = 0; i < engine->slot_blocks[slot]; i++)
-            assert_int_equal(seen[table[i]]++, 0);
+        assert_int_equal(stacked[kv->stack[i]]++, 0);
+    for (uint32_t i = 0; i < kv->blocks; i++) {
+        assert_int_equal(users[i], kv->block[i].users);
+        assert_int_equal(leaving[i], kv->block[i].leaving);
+        assert_true(stacked[i] == 0 || (users[i] == 0 && kv->block[i].node == KV_NONE));
+        assert_true(users[i] < 2 || kv->block[i].node != KV_NONE);
+        coming += users[i] > 0 && users[i] == leaving[i];
     }
-    assert_int_equal(len, kv->blocks);
-    free(seen);
+    assert_int_equal(coming, kv->coming);
+    free(users);
+    check_prefix(engine);
+}
+
+/* Slots of sequences that ended with a row in flight. */
+static uint32_t dropped_slots(const struct engine *engine)
+{
+    uint32_t slots = 0;
+
+    for (unsigned i = 0; i < engine->in_flight; i++) {
+        const struct flight *flight = &engine->flights[(engine->oldest + i) % DEVICE_STEPS];
+
+        for (uint32_t s = 0; s < flight->step->sequences; s++)
+            slots += flight->sequence[s] == &engine->dropped;
+    }
+    return slots;
 }
 
 static void check_lists(const struct engine *engine)
 {
-    uint32_t running = 0, evicting = 0, slots = engine->free_slots_len, coming = 0;
+    uint32_t running = 0, evicting = 0, slots = engine->free_slots_len;
+    uint64_t most = 0;
     const struct sequence *last = NULL;
 
     for (uint32_t i = 0; i < engine->pool.len; i++) {
@@ -125,30 +204,26 @@ static void check_lists(const struct engine *engine)
         const bool leaving = sequence->state == SEQUENCE_LEAVING;
 
         running += sequence->state == SEQUENCE_RUNNING;
+        most += sequence->state == SEQUENCE_RUNNING ? (sequence->limit + 31) / 32 : 0;
         slots += sequence->state == SEQUENCE_RUNNING || leaving;
         evicting += leaving && sequence->flags & SEQUENCE_EVICTED;
-        coming += leaving ? engine->slot_blocks[sequence->slot] : 0;
-    }
-    for (unsigned i = 0; i < engine->in_flight; i++) {
-        const struct flight *flight = &engine->flights[(engine->oldest + i) % DEVICE_STEPS];
-
-        for (uint32_t s = 0; s < flight->step->sequences; s++)
-            if (flight->sequence[s] == &engine->dropped) {
-                slots++;
-                coming += engine->slot_blocks[flight->step->seq_slot[s]];
-            }
+        assert_true(!leaving || engine->slot_leaving[sequence->slot]);
     }
     assert_int_equal(running, engine->running);
+    assert_true(running <= engine->sequences_max);
+    assert_int_equal(most, engine->most_blocks);
     assert_int_equal(evicting, engine->evicting);
-    assert_int_equal(coming, engine->coming_blocks);
-    assert_int_equal(slots, engine->sequences_max);
+    assert_int_equal(slots + dropped_slots(engine), engine->slots_len);
     for (uint32_t i = 0; i < engine->run_len; i++) {
         if (engine->run[i]->state != SEQUENCE_RUNNING)
             continue;
         assert_true(last == NULL || last->order < engine->run[i]->order);
         last = engine->run[i];
     }
-    for (const struct sequence *s = engine->waiting.first; s != NULL && s->next != NULL;
+    for (const struct sequence *s = engine->waiting.fresh.first; s != NULL && s->next != NULL;
+         s = s->next)
+        assert_true(s->order < s->next->order);
+    for (const struct sequence *s = engine->waiting.evicted.first; s != NULL && s->next != NULL;
          s = s->next)
         assert_true(s->order < s->next->order);
 }
@@ -163,9 +238,10 @@ void rig_check(const struct engine *engine)
 void rig_check_empty(const struct engine *engine)
 {
     rig_check(engine);
-    assert_int_equal(engine->kv.free_len, engine->kv.blocks);
-    assert_int_equal(engine->free_slots_len, engine->sequences_max);
-    assert_int_equal(engine->running + engine->waiting.len + engine->in_flight, 0);
+    assert_int_equal(engine->kv.free_len + engine->prefix.kept[PREFIX_IDLE].len, engine->kv.blocks);
+    assert_int_equal(engine->prefix.kept[PREFIX_IDLE].len, engine->prefix.len);
+    assert_int_equal(engine->free_slots_len, engine->slots_len);
+    assert_int_equal(engine->running + waiting_len(&engine->waiting) + engine->in_flight, 0);
 }
 
 void rig_keep(struct outcome *outcome, const struct engine *engine,

@@ -43,8 +43,10 @@ struct engine *rig_open(const struct engine_options *options);
 /*
  * Request `number`, tag `number`: prompts of 1 to 100 ids, 1 to 150 tokens to generate, some
  * greedy, some with stop strings, some that pass over end tokens, some that want log-probabilities,
- * some embeddings. `prompt` has room for RIG_PROMPT_MAX.
+ * some embeddings. Three of four have a group, number % 4, whose first rig_common() ids are the same.
+ * `prompt` has room for RIG_PROMPT_MAX.
  */
+uint32_t rig_common(uint32_t group);
 struct engine_request rig_request(uint32_t number, uint32_t *prompt);
 void rig_submit(struct engine *engine, uint32_t number);
 

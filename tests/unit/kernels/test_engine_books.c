@@ -80,13 +80,17 @@ static void ask_oracle(const struct scenario *scenario, const struct outcome *an
                               .fixed_ns = options.sim.fixed_ns,
                               .row_ns = options.sim.row_ns,
                               .head_ns = options.sim.head_ns,
-                              .slots = scenario->sequences_max,
+                              .places = scenario->sequences_max,
+                              .patience = 4 * scenario->sequences_max,
                               .len = scenario->len};
     for (uint32_t number = 0; number < scenario->len; number++) {
         const struct engine_request request = rig_request(number, prompt);
         const bool embed = request.kind == ENGINE_EMBED;
         struct oracle_request *it = &oracle->request[number];
 
+        it->embeds = embed;
+        it->group = embed ? 0 : (uint32_t)request.group;
+        it->common = rig_common((uint32_t)request.group);
         it->prompt = request.prompt_len;
         it->rows = embed ? request.prompt_len : request.prompt_len + request.tokens_max - 1;
         it->resumed = resumed_len[number];
@@ -97,24 +101,33 @@ static void ask_oracle(const struct scenario *scenario, const struct outcome *an
     oracle_run(oracle);
 }
 
-static void compare(const struct engine *engine, const struct oracle *oracle)
+static void compare(struct engine *engine, const struct oracle *oracle)
 {
+    uint64_t group_ns[ORACLE_GROUPS] = {0}, group, ns;
     struct engine_books books;
 
     engine_books(engine, &books);
+    while (engine_shared(engine, &group, &ns)) {
+        assert_true(group < ORACLE_GROUPS && group_ns[group] == 0 && ns > 0);
+        group_ns[group] = ns;
+    }
+    assert_memory_equal(group_ns, oracle->group_ns, sizeof(group_ns));
+    assert_int_equal(books.shared_ns, oracle->shared_ns);
     assert_int_equal(books.held_ns, oracle->held_ns);
     assert_int_equal(books.delivered_ns, oracle->delivered_ns);
     assert_int_equal(books.recompute_ns, oracle->recompute_ns);
     assert_int_equal(books.overhead_ns, oracle->overhead_ns);
-    assert_int_equal(books.live_ns + books.shared_ns + books.idle_ns, 0);
+    assert_int_equal(books.live_ns + books.idle_ns, 0);
     for (uint32_t number = 0; number < oracle->len; number++) {
         assert_int_equal(outcomes.of[number].cost.ns, oracle->request[number].ns);
+        assert_int_equal(outcomes.of[number].cost.cached_tokens, oracle->request[number].cached);
         assert_int_equal(outcomes.of[number].cost.recompute_ns,
                          oracle->request[number].recompute_ns);
     }
 }
 
-/* Plain runs, end tokens with rows too many, queues for slots, resumes, cancels, all together. */
+/* Plain runs, end tokens with rows too many, queues for slots, resumes, cancels, all together; and in
+ * all of them groups with common beginnings. */
 static void test_the_calculator_predicts_every_account(void **state)
 {
     static const struct scenario scenarios[] = {
@@ -123,7 +136,7 @@ static void test_the_calculator_predicts_every_account(void **state)
         {7, 24, 80, 2, 0},    {1, 24, 20, 5, 100000}};
     static struct outcome answers[REQUESTS];
     static struct oracle oracle;
-    uint32_t dropped = 0, recomputed = 0, cancelled = 0;
+    uint32_t dropped = 0, recomputed = 0, cancelled = 0, shared = 0, cached = 0;
 
     (void)state;
     for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
@@ -144,10 +157,14 @@ static void test_the_calculator_predicts_every_account(void **state)
         engine_close(engine);
         dropped += oracle.overhead_ns > oracle.load_ns;
         recomputed += oracle.recompute_ns > 0;
+        shared += oracle.shared_ns > 0;
         for (uint32_t number = 0; number < scenario->len; number++)
             cancelled += outcomes.of[number].finish == ENGINE_CANCELLED;
+        for (uint32_t number = 0; number < scenario->len; number++)
+            cached += oracle.request[number].cached;
     }
     assert_true(dropped > 3 && recomputed > 2 && cancelled > 5); /* or it was asked too little */
+    assert_true(shared > 3 && cached > 1000);
 }
 
 /*

@@ -212,11 +212,15 @@ static void test_bad_logits_fail_their_request_alone(void **state)
 
     (void)state;
     options.sim.eos_per_million = 0;
-    rough.bad_step = 9;
-    rough.bad_slot = 3;
     engine = open_rough();
     for (uint32_t number = 1; number < 9; number++)
         rig_submit(engine, number);
+    do
+        rig_turn(engine, &outcomes);
+    while (waiting_len(&engine->waiting) > 0); /* from here on no slot changes hands */
+    assert_false(outcomes.of[4].seen);
+    rough.bad_step = rough.steps + 9;
+    rough.bad_slot = tags_find(&engine->tags, 4)->slot;
     rig_run(engine, &outcomes);
     assert_int_equal(outcomes.len, 8);
     for (uint32_t number = 1; number < 9; number++) {
@@ -260,7 +264,7 @@ static void test_a_failed_device_stays_failed(void **state)
     enum err rc;
 
     (void)state;
-    rough.fail_step = 30;
+    rough.fail_step = 170;
     engine = open_rough();
     for (uint32_t number = 0; number < 20; number++)
         rig_submit(engine, number);

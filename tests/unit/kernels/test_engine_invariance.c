@@ -100,7 +100,7 @@ static void test_evictions_do_not_matter(void **state)
         options.context_max = 256;
         options.kv_tokens = kv_tokens;
         engine = rig_open(&options);
-        engine->reserve_blocks = kv_tokens / 32 % 2;
+        engine->forecasts = kv_tokens / 32 % 2 == 1;
         memset(&outcomes, 0, sizeof(outcomes));
         for (uint32_t number = 0; number < REQUESTS; number++)
             rig_submit(engine, number);

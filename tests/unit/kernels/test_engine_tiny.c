@@ -55,13 +55,13 @@ static int remove_model(void **state)
     return unlink(path);
 }
 
-/* `reserve` 0 lets evictions happen. */
-static void run_crowd(const struct engine_options *options, uint32_t stride, uint32_t reserve)
+/* Without forecasts evictions happen. */
+static void run_crowd(const struct engine_options *options, uint32_t stride, bool forecasts)
 {
     struct engine *engine = rig_open(options);
     struct engine_books books;
 
-    engine->reserve_blocks = reserve;
+    engine->forecasts = forecasts;
     memset(&outcomes, 0, sizeof(outcomes));
     for (uint32_t i = 0; i < REQUESTS; i++)
         rig_submit(engine, i * stride % REQUESTS);
@@ -69,7 +69,7 @@ static void run_crowd(const struct engine_options *options, uint32_t stride, uin
     for (uint32_t number = 0; number < REQUESTS; number++)
         rig_check_same(&outcomes.of[number], &alone[number]);
     engine_books(engine, &books);
-    assert_int_equal(books.recompute_ns > 0, reserve == 0);
+    assert_int_equal(books.recompute_ns > 0, !forecasts);
     engine_close(engine);
 }
 
@@ -78,14 +78,14 @@ static void test_answers_do_not_depend_on_the_batch(void **state)
     struct engine_options options = ref_options();
 
     (void)state;
-    run_crowd(&options, 1, 1);
+    run_crowd(&options, 1, true);
     options.threads = 2;
     options.rows_max = 8;
-    run_crowd(&options, 3, 1);
+    run_crowd(&options, 3, true);
     options.sequences_max = 3;
     options.rows_max = 200;
     options.kv_tokens = 256; /* evicts */
-    run_crowd(&options, 5, 0);
+    run_crowd(&options, 5, false);
 }
 
 /* Cancelled after some steps, and resumed elsewhere with the tokens it had. */

@@ -38,7 +38,8 @@ static void test_a_table_comes_back_tail_first(void **state)
     kv_init(&kv, 10);
     for (int i = 0; i < 3; i++)
         assert_true(kv_take(&kv, &table[i]));
-    kv_give_back(&kv, table, 3);
+    for (int i = 3; i > 0; i--)
+        assert_false(kv_give_back(&kv, table[i - 1], false));
     assert_int_equal(kv.free_len, 10);
     for (int i = 0; i < 3; i++)
         assert_true(kv_take(&kv, &again[i]));
