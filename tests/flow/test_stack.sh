@@ -78,4 +78,15 @@ is $? 0 "and what quickstart had started on it"
 is "$(ls -d "$second" /var/lib/mserve-stack/* 2>/dev/null | grep -c "second\|$(
     printf %s "$second" | sha256sum | cut -c1-16)")" 0 "and leaves no file"
 is "$(processes_of)" "" "and no process"
+
+# ---- packages that are missing, and a person who may not install them
+
+mkdir "$work/stubs"
+stub() { printf '#!/bin/sh\n%s\n' "$2" >"$work/stubs/$1" && chmod +x "$work/stubs/$1"; }
+stub id 'echo 1000'
+stub dpkg-query 'exit 1'
+stub sudo 'echo "sudo: no" >&2; exit 1'
+said=$(PATH=$work/stubs:$PATH "$tree/scripts/install" build 2>&1)
+is $? 1 "without root and with a sudo that refuses, install gives up"
+like "${said##*$'\n'}" '^install: not root, and sudo did not help; as root: apt-get install .* gcc ' "and its last line is what to type"
 done_testing
