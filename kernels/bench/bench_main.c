@@ -33,7 +33,7 @@ static const struct option rows[] = {
      .min = 1, .max = 256},
     {"work", 'w', OPTION_CHOICE, "WORK", &work,
      .sentence = "steady: prefill and decode, apart. mixed: a job of requests of many lengths. "
-                 "shared: a job whose prompts begin alike.",
+                 "shared: a job whose prompts begin alike, without and with a prefix group.",
      .choices = "steady|mixed|shared"},
     {"batch", 'b', OPTION_TEXT, "N,N", &batches,
      .sentence = "Sequences side by side; 1,8,32 without it."},

@@ -185,13 +185,14 @@ static void fill_job(const struct bench_options *options, uint32_t prompt,
 }
 
 static enum err repeat_job(struct bench *bench, struct engine *engine, struct report_row *row,
-                           const struct bench_request *request, bool grouped)
+                           const struct bench_request *request, uint32_t count, bool grouped)
 {
     enum err rc = ERR_OK;
 
+    row->requests = count;
     for (; row->samples < bench->options->repeats && rc == ERR_OK; row->samples++)
-        rc = measure_job(engine, request, row->requests, grouped, bench->runs++,
-                         &row->sample[row->samples]);
+        rc =
+            measure_job(engine, request, count, grouped, bench->runs++, &row->sample[row->samples]);
     return rc;
 }
 
@@ -205,17 +206,18 @@ static enum err run_job(struct bench *bench, uint32_t batch, uint32_t prompt)
     struct bench_request *request = xcalloc(count, sizeof(*request));
     const uint32_t least = WARM_PROMPT + WARM_OUTPUT;
     struct engine *engine = NULL;
-    struct report_row *row;
     enum err rc = open_engine(bench, batch, context > least ? context : least, &engine);
 
     if (rc == ERR_OK)
         rc = warm_up(bench, engine);
     fill_job(options, prompt, request, count);
-    if (rc == ERR_OK) {
-        row = add_row(bench, shared ? "shared" : "mixed", batch, prompt);
-        row->requests = count;
-        rc = repeat_job(bench, engine, row, request, false);
-    }
+    if (rc == ERR_OK)
+        rc =
+            repeat_job(bench, engine, add_row(bench, shared ? "ungrouped" : "mixed", batch, prompt),
+                       request, count, false);
+    if (rc == ERR_OK && shared)
+        rc = repeat_job(bench, engine, add_row(bench, "grouped", batch, prompt), request, count,
+                        true);
     engine_close(engine);
     free(request);
     return rc;

@@ -94,6 +94,7 @@ static enum err submit(struct engine *engine, const struct bench_request *wanted
     uint32_t *prompt = xcalloc(wanted->prompt, sizeof(*prompt));
     const struct engine_request request = {
         .tag = (uint64_t)run << 32 | number,
+        .group = grouped ? (uint64_t)run + 1 : 0,
         .prompt = prompt,
         .prompt_len = wanted->prompt,
         .tokens_max = wanted->output,
@@ -102,7 +103,6 @@ static enum err submit(struct engine *engine, const struct bench_request *wanted
     };
     enum err rc;
 
-    (void)grouped;
     fill_prompt(prompt, wanted->prompt, wanted->shared, run, number, engine_model(engine)->vocab);
     rc = engine_submit(engine, &request);
     free(prompt);

@@ -70,11 +70,11 @@ struct engine {
     /* In the order in which they first ran; those no longer SEQUENCE_RUNNING go at the next plan. */
     struct sequence **run;
     uint32_t run_len;
-    uint32_t running;        /* of them SEQUENCE_RUNNING */
-    uint32_t evicting;    /* evicted, with rows in flight */
-    uint64_t evictions;   /* in all */
-    uint64_t most_blocks; /* that those which run could want at most */
-    bool forecasts;       /* false: admits whoever can begin. For tests */
+    uint32_t running;       /* of them SEQUENCE_RUNNING */
+    uint32_t evicting;      /* evicted, with rows in flight */
+    uint64_t evictions;     /* in all */
+    uint64_t most_blocks;   /* that those which run could want at most */
+    bool forecasts;         /* false: admits whoever can begin. For tests */
     struct lengths lengths; /* of the answers that came to their end */
     uint32_t slots_len;     /* twice sequences_max */
     uint32_t *free_slots;

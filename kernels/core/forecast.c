@@ -36,8 +36,8 @@ static void make(const struct engine *engine, struct forecast *forecast)
     const struct kv *kv = &engine->kv;
     const struct prefix_list *kept = engine->prefix.kept;
     uint64_t own = 0;
-    uint64_t used = kv->blocks - kv->free_len - kv->coming - kept[PREFIX_IDLE].len -
-                    kept[PREFIX_WANTED].len;
+    uint64_t used =
+        kv->blocks - kv->free_len - kv->coming - kept[PREFIX_IDLE].len - kept[PREFIX_WANTED].len;
 
     *forecast =
         (struct forecast){.made = true, .width = engine->slots->blocks_stride / FORECAST_BINS + 1};

@@ -23,7 +23,7 @@ struct lengths {
 void lengths_add(struct lengths *lengths, uint32_t tokens);
 
 struct group {
-    uint64_t id; /* the caller's number, never 0 */
+    uint64_t id;        /* the caller's number, never 0 */
     uint64_t order;     /* of the submission that made it: its place among groups */
     uint64_t shared_ns; /* not told yet */
     uint32_t sequences; /* in the engine */

@@ -228,8 +228,8 @@ static void plan_admissions(struct draft *draft)
     while (draft->step->rows < engine->rows_max && engine->run_len < engine->sequences_max &&
            engine->free_slots_len > 0 && engine->evicting == 0 &&
            engine->evictions == draft->evictions) {
-        struct sequence *sequence = waiting_next(
-            &engine->waiting, engine->rows_max - draft->step->rows, engine->rows_max);
+        struct sequence *sequence =
+            waiting_next(&engine->waiting, engine->rows_max - draft->step->rows, engine->rows_max);
 
         if (sequence == NULL || !has_memory(draft, sequence))
             return;

@@ -29,10 +29,10 @@ enum prefix_kept { PREFIX_IDLE, PREFIX_WANTED, PREFIX_KEPT };
 struct prefix_node {
     struct group *group;
     uint64_t hash;
-    uint32_t parent; /* KV_NONE: the group's root */
-    uint32_t next;   /* in its hash chain; of a free node, the next free one */
-    uint32_t block;  /* KV_NONE: nobody has computed it, or it is gone again */
-    uint32_t pending; /* sequences in the engine that have it before them */
+    uint32_t parent;       /* KV_NONE: the group's root */
+    uint32_t next;         /* in its hash chain; of a free node, the next free one */
+    uint32_t block;        /* KV_NONE: nobody has computed it, or it is gone again */
+    uint32_t pending;      /* sequences in the engine that have it before them */
     uint32_t older, newer; /* in its list, while it is kept */
     bool begun;            /* somebody has computed a part of it */
     bool wanted;           /* which list */

@@ -56,19 +56,19 @@ struct sequence {
     enum sequence_state state;
 
     uint64_t tag;
-    uint64_t order;        /* of submission; once it has run, its rank among all that ran */
-    uint64_t due;          /* admissions in all after which it is passed over no more */
-    struct group *group;   /* NULL: none */
-    uint32_t *path;        /* nodes of prefix.h: the whole blocks of its prompt */
+    uint64_t order;      /* of submission; once it has run, its rank among all that ran */
+    uint64_t due;        /* admissions in all after which it is passed over no more */
+    struct group *group; /* NULL: none */
+    uint32_t *path;      /* nodes of prefix.h: the whole blocks of its prompt */
     uint32_t path_cap;
     uint32_t path_len;
-    uint32_t path_at;   /* of them, those that its table has */
-    bool path_begun;    /* and a part of the next one's rows was planned */
-    bool ran;           /* it has a slot or had one before */
-    bool again;         /* it had one before that it has now */
-    uint32_t cached;    /* ids of its prompt that were found when it first ran */
-    uint32_t heap_at;   /* while it waits: where in its heap */
-    uint32_t heap;      /* and in which */
+    uint32_t path_at;      /* of them, those that its table has */
+    bool path_begun;       /* and a part of the next one's rows was planned */
+    bool ran;              /* it has a slot or had one before */
+    bool again;            /* it had one before that it has now */
+    uint32_t cached;       /* ids of its prompt that were found when it first ran */
+    uint32_t heap_at;      /* while it waits: where in its heap */
+    uint32_t heap;         /* and in which */
     uint64_t recompute_ns; /* of its own rows, in no cost */
     struct sequence *next; /* in the list of its state */
     struct sequence *prev;

@@ -29,7 +29,8 @@ struct waiting_heap {
 struct waiting {
     struct sequence_list evicted; /* by rank */
     struct sequence_list fresh;   /* in order of submission */
-    struct waiting_heap heap[WAITING_HEAPS]; /* 0: that generate; 1 + n: embeddings of n bits' length */
+    struct waiting_heap
+        heap[WAITING_HEAPS]; /* 0: that generate; 1 + n: embeddings of n bits' length */
     uint32_t patience;
     uint64_t admitted; /* fresh ones, in all */
 };

@@ -80,8 +80,8 @@ static void plan_request(struct oracle *oracle, struct oracle_request *request, 
     for (uint64_t row = 0; row < share->rows; row++)
         share->kv += request->at + row + 1;
     request->at += (uint32_t)share->rows;
-    shared = request->at / BLOCK < common_blocks(request) ? request->at / BLOCK
-                                                          : common_blocks(request);
+    shared =
+        request->at / BLOCK < common_blocks(request) ? request->at / BLOCK : common_blocks(request);
     if (shared > oracle->ready[request->group])
         oracle->ready[request->group] = shared; /* before anybody else reads in this step */
     request->pending++;

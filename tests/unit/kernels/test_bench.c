@@ -240,6 +240,27 @@ static void test_a_job_runs_to_its_end(void **state)
     engine_close(engine);
 }
 
+/* The same requests, told to belong together: what they share is read once. */
+static void test_a_grouped_job_reads_what_is_shared_once(void **state)
+{
+    struct engine *engine = open_sim(4, 64);
+    struct bench_request request[12];
+    struct sample apart, grouped;
+
+    (void)state;
+    for (uint32_t i = 0; i < 12; i++)
+        request[i] = (struct bench_request){.prompt = 256 + 20, .output = 10, .shared = 256};
+    assert_int_equal(measure_job(engine, request, 12, false, 1, &apart), ERR_OK);
+    assert_int_equal(measure_job(engine, request, 12, true, 2, &grouped), ERR_OK);
+    assert_int_equal(apart.cached, 0);
+    assert_int_equal(apart.rows, 12 * (276 + 9));
+    assert_int_equal(grouped.cached, 11 * 256);
+    assert_int_equal(grouped.rows, 256 + 12 * (20 + 9));
+    assert_int_equal(grouped.prompt, apart.prompt);
+    assert_int_equal(grouped.output, apart.output);
+    engine_close(engine);
+}
+
 static void test_a_request_that_does_not_fit_is_refused(void **state)
 {
     struct engine *engine = open_sim(1, 64);
@@ -349,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_prefill_reads_the_prompts_and_nothing_else),
         cmocka_unit_test(test_decode_is_steps_of_one_token_each),
         cmocka_unit_test(test_a_job_runs_to_its_end),
+        cmocka_unit_test(test_a_grouped_job_reads_what_is_shared_once),
         cmocka_unit_test(test_a_request_that_does_not_fit_is_refused),
         cmocka_unit_test(test_the_ceiling_is_the_highest_that_was_measured),
         cmocka_unit_test(test_ceilings_are_measured),
