@@ -57,7 +57,7 @@ static struct scheduler_options options_of(const struct settings *settings)
                .idle_in_transaction_timeout_ms = 15000},
         .interval_ms = settings->scheduler.fold_interval_ms,
         .abandoned_after_ms = settings->submit.upload_abandoned_after_ms,
-        .deltas_max = DELTAS_MAX, /* 2 s; the time-out is 60 s */
+        .deltas_max = DELTAS_MAX, /* 2 to 7 s; the time-out is 60 s */
         .lease_ms = settings->worker.lease_ms,
         .currency = settings->worker.currency,
     };
