@@ -21,7 +21,8 @@ enum {
 /* For each format, the highest instruction set first. */
 static const struct product *const products[] = {
 #ifdef __x86_64__
-    &product_avx512_q8_0,
+    &product_avx512_q8_0, &product_avx512_f32, &product_avx512_f16, &product_avx512_bf16_dot,
+    &product_avx512_bf16,
 #endif
     &product_scalar_q8_0, &product_scalar_f32, &product_scalar_f16, &product_scalar_bf16,
 };

@@ -40,7 +40,41 @@ struct product {
 
 extern const struct product product_scalar_q8_0, product_scalar_f32, product_scalar_f16,
     product_scalar_bf16;
-extern const struct product product_avx512_q8_0;
+extern const struct product product_avx512_q8_0, product_avx512_f32, product_avx512_f16,
+    product_avx512_bf16, product_avx512_bf16_dot;
+
+/*
+ * A walk over the rows of a panel, some at a time, as evenly as they go. Meanwhile the tile that comes
+ * next is fetched, a share of each step's lines with every group of rows; a single group is bound by
+ * memory, and there the hardware fetches better alone.
+ */
+struct share {
+    uint32_t first, rows; /* of the panel; `rows` 0 before the first */
+    const uint8_t *ahead; /* the share's place in the first step of the next tile */
+    uint32_t lines;       /* to fetch in each step */
+    uint32_t group, groups, lines_done;
+};
+
+/* Moves to the next group, of `most` rows at most; false after the last. A step is `lines` lines. */
+static inline bool share_next(struct share *share, const struct panel *panel, uint32_t most,
+                              uint32_t lines)
+{
+    if (share->rows == 0)
+        share->groups = (panel->rows + most - 1) / most;
+    share->first += share->rows;
+    if (share->group == share->groups)
+        return false;
+    share->rows = (panel->rows - share->first + share->groups - share->group - 1) /
+                  (share->groups - share->group);
+    share->group++;
+    share->lines = 0;
+    if (panel->ahead != NULL && share->groups > 1) {
+        share->ahead = panel->ahead + 64 * (size_t)share->lines_done;
+        share->lines = lines * share->group / share->groups - share->lines_done;
+        share->lines_done += share->lines;
+    }
+    return true;
+}
 
 /*
  * Rows that lie a multiple of 4096 bytes apart would share a few lines of the first cache: an odd

@@ -84,18 +84,18 @@ static inline __m512i four(const uint8_t *at)
     return _mm512_set1_epi32(value);
 }
 
-/* One tile of outputs for `rows` (a constant) rows. Fetches `lines` of `ahead` for each block. */
-static inline __attribute__((always_inline)) void multiply_rows(const struct panel *panel,
-                                                                uint32_t first, const uint32_t rows,
-                                                                const uint8_t *ahead,
-                                                                uint32_t lines)
+/* One tile of outputs for `rows` rows, a constant. */
+static inline __attribute__((always_inline)) void
+multiply_rows(const struct panel *panel, const struct share *share, const uint32_t rows)
 {
     const struct tile_block *w = (const struct tile_block *)(const void *)panel->weights;
     const struct tile_block *end = w + panel->inputs / QUANT_LEN;
-    const uint8_t *low = panel->input + first * panel->row_bytes,
+    const uint8_t *low = panel->input + share->first * panel->row_bytes,
                   *high = low + 3 * panel->row_bytes;
+    const uint8_t *ahead = share->ahead;
     size_t stride = panel->row_bytes;
-    float *out = panel->out + first * panel->stride;
+    uint32_t lines = share->lines;
+    float *out = panel->out + share->first * panel->stride;
     __m512 sum[ROWS][2];
 
 #define AT(m, field)                                                                               \
@@ -144,37 +144,22 @@ static inline __attribute__((always_inline)) void multiply_rows(const struct pan
 
 static void multiply(const struct panel *panel)
 {
-    uint32_t tiles = (panel->rows + ROWS - 1) / ROWS, lines = sizeof(struct tile_block) / 64,
-             done = 0;
+    struct share share = {0};
 
-    for (uint32_t t = 0, first = 0; t < tiles; t++) {
-        uint32_t rows = (panel->rows - first + tiles - t - 1) / (tiles - t);
-        const uint8_t *ahead = panel->ahead + 64 * done;
-        uint32_t fetch = panel->ahead != NULL && tiles > 1 ? lines * (t + 1) / tiles - done : 0;
-
-        done += fetch;
-        switch (rows) {
-        case 1:
-            multiply_rows(panel, first, 1, ahead, fetch);
-            break;
-        case 2:
-            multiply_rows(panel, first, 2, ahead, fetch);
-            break;
-        case 3:
-            multiply_rows(panel, first, 3, ahead, fetch);
-            break;
-        case 4:
-            multiply_rows(panel, first, 4, ahead, fetch);
-            break;
-        case 5:
-            multiply_rows(panel, first, 5, ahead, fetch);
-            break;
-        default:
-            multiply_rows(panel, first, 6, ahead, fetch);
-            break;
+    while (share_next(&share, panel, ROWS, sizeof(struct tile_block) / 64))
+        switch (share.rows) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        multiply_rows(panel, &share, n);                                                           \
+        break
+            CASE(1);
+            CASE(2);
+            CASE(3);
+            CASE(4);
+            CASE(5);
+            CASE(6);
+#undef CASE
         }
-        first += rows;
-    }
 }
 
 const struct product product_avx512_q8_0 = {
