@@ -60,6 +60,24 @@ static inline float maths_half(float x)
     return x;
 }
 
+/* The same as the 16 bits of the half. */
+static inline uint16_t maths_half_bits(float x)
+{
+    float rounded = maths_half(x);
+    uint32_t bits, sign;
+    float size;
+
+    memcpy(&bits, &rounded, sizeof(bits));
+    sign = bits >> 16 & 0x8000u;
+    bits &= 0x7fffffffu;
+    memcpy(&size, &bits, sizeof(size));
+    if (bits > 0x7f800000u)
+        return (uint16_t)(sign | 0x7e00u);
+    if (bits < 0x38800000u)
+        return (uint16_t)(sign | (uint32_t)(size * 16777216.0f)); /* in units of 2^-24 */
+    return (uint16_t)(sign | (bits == 0x7f800000u ? 0x7c00u : (bits >> 13) - (112u << 10)));
+}
+
 /* Double precision, for tables made once: errors below 1e-14 relative (sine, cosine: absolute). */
 double maths_exp(double x);                                /* -700 <= x <= 700 */
 double maths_log(double x);                                /* normal numbers > 0 */

@@ -44,19 +44,30 @@ enum act {
     ACT_COUNT
 };
 
+/* A table that is not multiplied with need not be kept in the form that products want. */
+enum weight_use {
+    WEIGHT_GAIN = 1 << 0,   /* of norm: a vector */
+    WEIGHT_LINEAR = 1 << 1, /* of linear */
+    WEIGHT_EMBED = 1 << 2,  /* the table of embed, one tensor */
+};
+
 struct ops {
     const char *name;
+    const void *own; /* what plan() and open() look up: a backend may have several tables */
 
     /* Fills all of *ret. */
-    void (*plan)(const struct model *model, const struct device_limits *limits,
-                 struct engine_plan *ret);
-    enum err (*open)(const struct model *model, const struct device_limits *limits,
-                     struct backend **ret);
+    void (*plan)(const struct ops *ops, const struct model *model,
+                 const struct device_limits *limits, struct engine_plan *ret);
+    enum err (*open)(const struct ops *ops, const struct model *model,
+                     const struct device_limits *limits, struct backend **ret);
     void (*close)(struct backend *backend); /* NULL is allowed */
 
-    /* The rows of 1 to 3 tensors, one after another, as one matrix. Lives as long as the backend. */
+    /*
+     * The rows of 1 to 3 tensors, one after another, as one matrix for `uses` (enum weight_use). Lives
+     * as long as the backend.
+     */
     enum err (*weight)(struct backend *backend, const struct gguf_tensor *const *tensors,
-                       uint32_t len, const struct weight **ret);
+                       uint32_t len, unsigned uses, const struct weight **ret);
 
     /* As in device.h. */
     struct slots *(*slots)(struct backend *backend);

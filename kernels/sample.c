@@ -41,6 +41,8 @@ static void weigh(const float *logits, uint32_t vocab, float highest, float temp
         weight[i] = maths_exp32((logits[i] - highest) / temperature);
 }
 
+const struct sample_loops sample_plain = {sample_finite, sample_greedy, weigh};
+
 static bool before(const float *weight, uint32_t a, uint32_t b)
 {
     return weight[a] > weight[b] || (weight[a] == weight[b] && a < b);
@@ -171,7 +173,8 @@ float sample_logprob(const float *logits, uint32_t vocab, uint32_t id)
 uint32_t sample_token(const float *logits, uint32_t vocab, const struct engine_sampling *sampling,
                       uint32_t position, const struct sample_scratch *scratch)
 {
-    uint32_t best = sample_greedy(logits, vocab);
+    const struct sample_loops *loops = scratch->loops != NULL ? scratch->loops : &sample_plain;
+    uint32_t best = loops->greedy(logits, vocab);
     bool filtered = sampling->min_p > 0.0f || (sampling->top_k > 0 && sampling->top_k < vocab) ||
                     (sampling->top_p > 0.0f && sampling->top_p < 1.0f);
     uint32_t count = vocab;
@@ -181,7 +184,7 @@ uint32_t sample_token(const float *logits, uint32_t vocab, const struct engine_s
 
     if (!(sampling->temperature > 0.0f))
         return best;
-    weigh(logits, vocab, logits[best], sampling->temperature, scratch->weight);
+    loops->weigh(logits, vocab, logits[best], sampling->temperature, scratch->weight);
     if (filtered)
         ids = filter(scratch->weight, vocab, sampling, scratch->heap, &count, &sum);
     else

@@ -21,10 +21,22 @@ bool sample_finite(const float *logits, uint32_t vocab);
 /* Index of the highest; the lowest index among equals. */
 uint32_t sample_greedy(const float *logits, uint32_t vocab);
 
+/* The loops over a whole vocabulary, for a backend that has faster ones: to the bit the same. */
+struct sample_loops {
+    bool (*finite)(const float *logits, uint32_t vocab);
+    uint32_t (*greedy)(const float *logits, uint32_t vocab);
+    /* weight = e^((logit - highest) / temperature); 0 where the quotient leaves float's range. */
+    void (*weigh)(const float *logits, uint32_t vocab, float highest, float temperature,
+                  float *weight);
+};
+
+extern const struct sample_loops sample_plain;
+
 /* What sample_token() needs beside the logits. */
 struct sample_scratch {
-    float *weight;  /* [vocab] */
-    uint32_t *heap; /* [vocab] */
+    float *weight;                    /* [vocab] */
+    uint32_t *heap;                   /* [vocab] */
+    const struct sample_loops *loops; /* NULL: sample_plain */
 };
 
 /*

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config/log.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/model/model.h"
 #include "kernels/ref/ref_device.h"
 #include "kernels/sim/sim.h"
@@ -18,7 +19,9 @@ enum { WAITING_MAX = 1 << 24, CONTEXT_MAX = 1 << 24 };
 #define KV_BYTES_DEFAULT (1ull << 30)
 #define BLOCKS_MAX       (1u << 31)
 
-const struct device_ops *const device_table[] = {&ref_device, &sim_device, NULL};
+const struct device_ops *const device_table[] = {
+    &ref_device, &cpu_device, &cpu_avx512_device, &cpu_avx2_device, &cpu_scalar_device,
+    &sim_device, NULL};
 
 static enum err find_device(const char *name, const struct device_ops **ret)
 {

@@ -48,9 +48,10 @@ static size_t act_bytes(const struct model_hyper *h, const struct device_limits 
     return rows * host_width(h, act) * sizeof(float);
 }
 
-void host_plan(const struct arithmetic *arithmetic, const struct model *model,
-               const struct device_limits *limits, struct engine_plan *ret)
+void host_plan(const struct ops *ops, const struct model *model, const struct device_limits *limits,
+               struct engine_plan *ret)
 {
+    const struct arithmetic *arithmetic = ops->own;
     const struct model_hyper *h = &model->hyper;
     uint64_t sequence = h->embed * sizeof(double) + sizeof(uint32_t);
     uint64_t row = h->rope_dim * sizeof(float) + sizeof(struct row);
@@ -65,7 +66,7 @@ void host_plan(const struct arithmetic *arithmetic, const struct model *model,
     };
     for (enum act act = 0; act < ACT_COUNT; act++)
         ret->activation_bytes += act_bytes(h, limits, act);
-    arithmetic->plan(model, limits, ret);
+    arithmetic->plan(arithmetic, model, limits, ret);
 }
 
 /* Radians per position of each pair: base^(-2i / rope_dim), divided by what the file says. */
@@ -134,9 +135,10 @@ static enum err allocate(struct backend *backend)
     return ERR_OK;
 }
 
-enum err host_open(const struct arithmetic *arithmetic, const struct model *model,
+enum err host_open(const struct ops *ops, const struct model *model,
                    const struct device_limits *limits, struct backend **ret)
 {
+    const struct arithmetic *arithmetic = ops->own;
     struct backend *backend = xcalloc(1, arithmetic->size);
     enum err err;
 

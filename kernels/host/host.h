@@ -60,10 +60,11 @@ struct command {
 struct arithmetic {
     size_t size; /* of the backend's own struct, which begins with struct backend */
     bool pinned; /* as in team_new() */
+    int level;   /* its own: which of several kinds */
 
     /* Fills weight_bytes and kv_bytes; adds to activation_bytes what is its own. */
-    void (*plan)(const struct model *model, const struct device_limits *limits,
-                 struct engine_plan *ret);
+    void (*plan)(const struct arithmetic *arithmetic, const struct model *model,
+                 const struct device_limits *limits, struct engine_plan *ret);
 
     /* Takes the KV cache and scratch, from backend->memory. */
     enum err (*open)(struct backend *backend, const struct model *model);
@@ -120,9 +121,9 @@ struct backend {
 };
 
 /* host.c: what struct ops and struct device_ops of a host backend are made of. */
-void host_plan(const struct arithmetic *arithmetic, const struct model *model,
-               const struct device_limits *limits, struct engine_plan *ret);
-enum err host_open(const struct arithmetic *arithmetic, const struct model *model,
+void host_plan(const struct ops *ops, const struct model *model, const struct device_limits *limits,
+               struct engine_plan *ret);
+enum err host_open(const struct ops *ops, const struct model *model,
                    const struct device_limits *limits, struct backend **ret);
 void host_close(struct backend *backend);
 struct slots *host_slots(struct backend *backend);
@@ -142,13 +143,14 @@ void host_sample(struct backend *backend, unsigned slot, const uint32_t *pick, u
 void host_end(struct backend *backend, unsigned slot);
 uint64_t host_clock_ns(const struct device *device);
 
-/* All of a struct ops but name, plan, open, weight and numerics. */
+/* All of a struct ops but name, own (its struct arithmetic), weight and numerics. */
 #define HOST_OPS                                                                                   \
-    .close = host_close, .slots = host_slots, .begin = host_begin, .done = queue_done,             \
-    .clock_ns = queue_clock_ns, .picked_max = host_picked_max, .start = host_start,                \
-    .embed = host_embed, .norm = host_norm, .linear = host_linear, .qkv_post = host_qkv_post,      \
-    .attn = host_attn, .glu = host_glu, .pool = host_pool, .gather = host_gather,                  \
-    .sample = host_sample, .end = host_end, .submit = queue_submit
+    .plan = host_plan, .open = host_open, .close = host_close, .slots = host_slots,                \
+    .begin = host_begin, .done = queue_done, .clock_ns = queue_clock_ns,                           \
+    .picked_max = host_picked_max, .start = host_start, .embed = host_embed, .norm = host_norm,    \
+    .linear = host_linear, .qkv_post = host_qkv_post, .attn = host_attn, .glu = host_glu,          \
+    .pool = host_pool, .gather = host_gather, .sample = host_sample, .end = host_end,              \
+    .submit = queue_submit
 
 /* All of a struct device_ops but name, plan and open. */
 #define HOST_DEVICE                                                                                \

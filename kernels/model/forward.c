@@ -38,46 +38,55 @@ static struct forward *forward_of(struct device *device)
 enum err forward_plan(const struct ops *ops, const struct model *model,
                       const struct device_limits *limits, struct engine_plan *ret)
 {
-    ops->plan(model, limits, ret);
+    ops->plan(ops, model, limits, ret);
     return ERR_OK;
 }
 
-static enum err load(struct forward *forward, const struct weight **ret,
+static enum err load(struct forward *forward, unsigned uses, const struct weight **ret,
                      const struct gguf_tensor *a, const struct gguf_tensor *b,
                      const struct gguf_tensor *c)
 {
     const struct gguf_tensor *tensors[] = {a, b, c};
+    uint32_t len = b == NULL ? 1 : c == NULL ? 2 : 3;
 
-    return forward->ops->weight(forward->backend, tensors, b == NULL ? 1 : c == NULL ? 2 : 3, ret);
+    return forward->ops->weight(forward->backend, tensors, len, uses, ret);
+}
+
+static enum err load_gain(struct forward *forward, const struct weight **ret,
+                          const struct gguf_tensor *tensor)
+{
+    return load(forward, WEIGHT_GAIN, ret, tensor, NULL, NULL);
 }
 
 static enum err load_layer(struct forward *forward, const struct model_layer *from,
                            struct layer_weights *to)
 {
-    enum err err = load(forward, &to->attn_norm, from->attn_norm, NULL, NULL);
+    enum err err = load_gain(forward, &to->attn_norm, from->attn_norm);
 
     if (err == ERR_OK)
-        err = load(forward, &to->qkv, from->attn_q, from->attn_k, from->attn_v);
+        err = load(forward, WEIGHT_LINEAR, &to->qkv, from->attn_q, from->attn_k, from->attn_v);
     if (err == ERR_OK)
-        err = load(forward, &to->attn_output, from->attn_output, NULL, NULL);
+        err = load(forward, WEIGHT_LINEAR, &to->attn_output, from->attn_output, NULL, NULL);
     if (err == ERR_OK)
-        err = load(forward, &to->ffn_norm, from->ffn_norm, NULL, NULL);
+        err = load_gain(forward, &to->ffn_norm, from->ffn_norm);
     if (err == ERR_OK)
-        err = load(forward, &to->gate_up, from->ffn_gate, from->ffn_up, NULL);
+        err = load(forward, WEIGHT_LINEAR, &to->gate_up, from->ffn_gate, from->ffn_up, NULL);
     if (err == ERR_OK)
-        err = load(forward, &to->down, from->ffn_down, NULL, NULL);
+        err = load(forward, WEIGHT_LINEAR, &to->down, from->ffn_down, NULL, NULL);
     return err;
 }
 
 static enum err load_weights(struct forward *forward, const struct model *model)
 {
-    enum err err = load(forward, &forward->token_embd, model->token_embd, NULL, NULL);
+    bool tied = model->output == model->token_embd;
+    unsigned uses = WEIGHT_EMBED | (tied ? (unsigned)WEIGHT_LINEAR : 0);
+    enum err err = load(forward, uses, &forward->token_embd, model->token_embd, NULL, NULL);
 
     if (err == ERR_OK)
-        err = load(forward, &forward->output_norm, model->output_norm, NULL, NULL);
+        err = load_gain(forward, &forward->output_norm, model->output_norm);
     forward->output = forward->token_embd;
-    if (err == ERR_OK && model->output != model->token_embd)
-        err = load(forward, &forward->output, model->output, NULL, NULL);
+    if (err == ERR_OK && !tied)
+        err = load(forward, WEIGHT_LINEAR, &forward->output, model->output, NULL, NULL);
     forward->layers = model->hyper.layers;
     forward->layer = xcalloc(forward->layers, sizeof(*forward->layer));
     for (uint32_t i = 0; i < forward->layers && err == ERR_OK; i++)
@@ -94,7 +103,7 @@ enum err forward_open(const struct device_ops *device, const struct ops *ops,
 
     forward->device.ops = device;
     forward->ops = ops;
-    err = ops->open(model, limits, &forward->backend);
+    err = ops->open(ops, model, limits, &forward->backend);
     if (err == ERR_OK)
         err = load_weights(forward, model);
     if (err) {

@@ -31,9 +31,10 @@ static uint64_t weight_bytes(const struct model *model)
            (h->layers * layer + h->embed + table * (model->output != model->token_embd ? 2 : 1));
 }
 
-static void plan(const struct model *model, const struct device_limits *limits,
-                 struct engine_plan *ret)
+static void plan(const struct arithmetic *arithmetic, const struct model *model,
+                 const struct device_limits *limits, struct engine_plan *ret)
 {
+    (void)arithmetic;
     ret->weight_bytes = weight_bytes(model);
     ret->kv_bytes = 2 * sizeof(float) * kv_len(&model->hyper, limits);
     ret->activation_bytes += (uint64_t)host_threads(limits) * limits->context_max * sizeof(float);
@@ -88,12 +89,13 @@ static void pack(const struct gguf_tensor *tensor, struct weight *weight, uint32
 }
 
 static enum err ref_weight(struct backend *backend, const struct gguf_tensor *const *tensors,
-                           uint32_t len, const struct weight **ret)
+                           uint32_t len, unsigned uses, const struct weight **ret)
 {
     struct weight *weight = memory_take(&backend->memory, sizeof(*weight));
     uint32_t at = 0;
     size_t size;
 
+    (void)uses; /* tiles serve them all */
     if (weight == NULL)
         return no_room(sizeof(*weight));
     weight->columns = (uint32_t)tensors[0]->dim[0];
@@ -124,7 +126,7 @@ static const char *ref_numerics(const struct backend *backend)
     return backend->limits.kv_f32 ? "ref/scalar/f32/kv-f32/1" : "ref/scalar/f32/kv-f16/1";
 }
 
-static const struct arithmetic arithmetic = {
+static const struct arithmetic floats = {
     .size = sizeof(struct ref),
     .plan = plan,
     .open = open_ref,
@@ -136,22 +138,9 @@ static const struct arithmetic arithmetic = {
     .glu = ref_glu,
 };
 
-static void ops_plan(const struct model *model, const struct device_limits *limits,
-                     struct engine_plan *ret)
-{
-    host_plan(&arithmetic, model, limits, ret);
-}
-
-static enum err ops_open(const struct model *model, const struct device_limits *limits,
-                         struct backend **ret)
-{
-    return host_open(&arithmetic, model, limits, ret);
-}
-
 const struct ops ref_ops = {
     .name = "ref",
-    .plan = ops_plan,
-    .open = ops_open,
+    .own = &floats,
     .weight = ref_weight,
     .numerics = ref_numerics,
     HOST_OPS,

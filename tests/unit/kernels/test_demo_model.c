@@ -2,13 +2,14 @@
  * test_demo_model.c: the project's own model (deploy/demo) against what llama.cpp says to 42 prompts:
  * token ids, greedy answers, and the logits after each prompt.
  */
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/ref/ref_device.h"
 
 #include "config/json.h"
 #include "drive.h"
 #include "goldens.h"
 #include "kernels/model/forward.h"
-#include "kernels/ref/ref.h"
+#include "kernels/host/host.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -122,7 +123,7 @@ static void test_answers_are_the_same(void **state)
                                                .tokens_max = ANSWER_MAX,
                                                .chunk = 100,
                                                .joins_step = (uint32_t)i / 4};
-    drive_open(&drive, &ref_device, model, CASES, 512, IDS_MAX, 2);
+    drive_open(&drive, &TESTED, model, CASES, 512, IDS_MAX, 2);
     drive.depth = 2;
     drive_run(&drive, sequences, CASES, 1);
     for (int i = 0; i < CASES; i++) {
@@ -160,7 +161,7 @@ static void test_logits_are_the_same_to_a_ten_thousandth(void **state)
     struct drive drive;
 
     (void)state;
-    drive_open_exact(&drive, &ref_device, model, 1, IDS_MAX, IDS_MAX, 2);
+    drive_open_exact(&drive, &TESTED, model, 1, IDS_MAX, IDS_MAX, 2);
     drive.on_step = compare_logits;
     for (int i = 0; i < CASES; i++) {
         struct drive_sequence sequence = {

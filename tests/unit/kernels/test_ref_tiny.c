@@ -289,7 +289,7 @@ static void test_sampling_is_by_seed_and_position(void **state)
     struct buffer file;
     struct model *model = open_tiny(&odd, &file);
     struct logits logits = {xcalloc(30 * VOCAB, sizeof(float)), 0, 30};
-    struct sample_scratch scratch = {xcalloc(VOCAB, 4), xcalloc(VOCAB, 4)};
+    struct sample_scratch scratch = {xcalloc(VOCAB, 4), xcalloc(VOCAB, 4), NULL};
     uint32_t ids[10];
     struct drive_sequence sequence = {
         .prompt = ids,

@@ -16,7 +16,7 @@ enum { VOCAB = 300 };
 
 static float weight[VOCAB];
 static uint32_t heap[VOCAB];
-static const struct sample_scratch scratch = {weight, heap};
+static const struct sample_scratch scratch = {weight, heap, NULL};
 
 /* The three known answers that Random123 publishes for philox4x32-10. */
 static void test_philox_gives_the_known_answers(void **state)
