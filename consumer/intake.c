@@ -1,4 +1,4 @@
-/* intake.c: one source for each partition, each with a line of chunks to read. */
+/* intake.c: the thread that serves the sources, one for each partition, in turn. */
 #include "consumer/intake.h"
 
 #include <assert.h>
@@ -11,31 +11,16 @@
 
 #include "config/clock.h"
 #include "config/log.h"
-#include "consumer/log_reader.h"
 #include "consumer/orders.h"
-#include "consumer/store.h"
+#include "consumer/source.h"
 #include "consumer/task.h"
-#include "producer/message.h"
 
-enum {
-    MESSAGES_AT_ONCE = 256,
-    REST_MS = 100,
-    SILENCE_MS = 10000, /* after which it is asked whether the log still holds the range */
-    RETRY_MS = 500,
-};
+enum { REST_MS = 100 };
 
-/* A partition: the chunks that are to be read from it, the first of them being read. */
-struct source {
-    struct source *next;
-    int32_t part;
-    struct mail_list chunks;     /* behind the one being read */
-    struct claim_chunk *reading; /* NULL: none */
-    uint8_t seen[CHUNK_MAP_BYTES];
-    uint32_t found;   /* open lines of it that became tasks */
-    bool begun;       /* its range was given to the reader */
-    bool again;       /* it is read for the second time */
-    uint64_t wait_ns; /* not before this time, after a failure */
-    uint64_t moved_ns;
+/* A partition that this worker had a chunk of. */
+struct reading {
+    struct reading *next;
+    struct source *source;
 };
 
 struct tell {
@@ -55,12 +40,8 @@ struct intake {
     struct orders orders;
     unsigned answered; /* the last stop after which all was let go */
 
-    struct log_reader *reader;
-    struct store *store;
-    struct prepare prepare;
-    struct arena arena; /* of one sweep or one fetched body */
-    struct source *sources;
-    struct mail_list made; /* tasks not yet posted */
+    struct source_tools tools;
+    struct reading *readings;
 };
 
 /* Told to stop, and not yet stopped. */
@@ -69,267 +50,33 @@ static bool owes_answer(const struct intake *intake)
     return orders_last_stop(orders_given(&intake->orders)) != intake->answered;
 }
 
-/* ------------------------------------------------------------------------------ tasks made ---- */
-
-static void add_task(struct intake *intake, struct source *source, struct task *task)
+static bool must_leave(void *context)
 {
-    struct gauges *gauges = intake->options.gauges;
+    const struct intake *intake = context;
 
-    source->seen[task->index / 8] |= (uint8_t)(0x80u >> (task->index % 8));
-    source->found++;
-    atomic_fetch_sub_explicit(&gauges->unread_lines, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&gauges->ready_requests, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&gauges->ready_bytes, task->bytes, memory_order_relaxed);
-    mail_list_add(&intake->made, &task->mail);
+    return atomic_load_explicit(&intake->quit, memory_order_acquire) || owes_answer(intake);
 }
 
-static bool has_room(const struct intake *intake)
+static void on_chunk_read(void *context)
 {
-    struct gauges *gauges = intake->options.gauges;
+    const struct intake *intake = context;
 
-    return atomic_load_explicit(&gauges->ready_requests, memory_order_relaxed) <
-               intake->options.requests_max &&
-           atomic_load_explicit(&gauges->ready_bytes, memory_order_relaxed) <
-               intake->options.bytes_max;
-}
-
-static bool is_open_line(const struct source *source, uint32_t index)
-{
-    return !claim_line_is_done(source->reading, index) &&
-           !(source->seen[index / 8] & (0x80u >> (index % 8)));
-}
-
-/* --------------------------------------------------------------------------- end of a chunk ---- */
-
-static void next_chunk(struct source *source)
-{
-    source->reading = (struct claim_chunk *)mail_list_next(&source->chunks);
-    memset(source->seen, 0, sizeof source->seen);
-    source->found = 0;
-    source->begun = false;
-    source->again = false;
-    source->wait_ns = 0;
-}
-
-/* The reader's own count goes last: after it the chunk may be on its way home. */
-static void leave_chunk(struct intake *intake, struct source *source)
-{
-    struct claim_chunk *chunk = source->reading;
-    uint32_t unread = chunk->open_at_start - source->found;
-
-    if (unread > 0)
-        atomic_store_explicit(&chunk->incomplete, true, memory_order_release);
-    atomic_fetch_sub_explicit(&intake->options.gauges->unread_lines, unread, memory_order_relaxed);
-    next_chunk(source);
-    claim_chunk_ended(chunk, unread + 1);
     intake->options.on_chunk_read(intake->options.context);
-}
-
-static void leave_missing(struct intake *intake, struct source *source)
-{
-    const struct claim_chunk *chunk = source->reading;
-
-    log_error("chunk.missing",
-              "job=%s chunk=%d topic=%s part=%d offsets=%lld..%lld lines=%u found=%u "
-              "msg=\"the log does not hold these requests; the chunk is set aside\"",
-              chunk->job->hex, chunk->chunk, chunk->partition->topic, chunk->partition->part,
-              (long long)chunk->first_offset, (long long)chunk->last_offset, chunk->open_at_start,
-              source->found);
-    leave_chunk(intake, source);
-}
-
-/* ------------------------------------------------------------------------------- messages ---- */
-
-static bool must_leave(struct intake *intake, struct source *source)
-{
-    return atomic_load_explicit(&intake->quit, memory_order_acquire) || owes_answer(intake) ||
-           claim_chunk_is_leaving(source->reading);
-}
-
-/*
- * The body of a message that carries a digest only. While the database is away nothing could be
- * committed either, so it is waited for. False: the body is not there, and the line is missed.
- */
-static bool fetch_body(struct intake *intake, struct source *source, const struct message *message,
-                       struct slice *ret)
-{
-    const struct timespec pause = {.tv_nsec = RETRY_MS * (long)CLOCK_NS_PER_MS};
-
-    while (!must_leave(intake, source)) {
-        enum err err;
-
-        arena_clear(&intake->arena);
-        err = store_body(intake->store, message->blob, &intake->arena, ret);
-        if (!err || !err_may_retry(err))
-            return !err;
-        nanosleep(&pause, NULL);
-    }
-    return false;
-}
-
-static void take_message(struct intake *intake, struct source *source,
-                         const rd_kafka_message_t *raw)
-{
-    struct claim_chunk *chunk = source->reading;
-    struct message message;
-    struct slice body;
-    uint32_t index;
-
-    if (message_decode(raw, &message, NULL))
-        return; /* not ours; if it was, its line will be missed */
-    if (memcmp(message.job, chunk->job->id.bytes, sizeof message.job) != 0 ||
-        message.chunk != (uint32_t)chunk->chunk || message.line < (uint64_t)chunk->first_line ||
-        message.line >= (uint64_t)chunk->first_line + chunk->lines)
-        return;
-    index = (uint32_t)(message.line - (uint64_t)chunk->first_line);
-    if (!is_open_line(source, index))
-        return;
-    if (message.error.len > 0) {
-        add_task(intake, source,
-                 prepare_invalid(&intake->prepare, chunk, index, message.custom_id, message.error));
-        return;
-    }
-    body = message.body;
-    if (message.has_blob && !fetch_body(intake, source, &message, &body))
-        return;
-    add_task(intake, source, prepare_task(&intake->prepare, chunk, index, message.custom_id, body));
-}
-
-/* True when there was something. */
-static bool read_some(struct intake *intake, struct source *source, uint64_t now_ns)
-{
-    rd_kafka_message_t *message[MESSAGES_AT_ONCE];
-    size_t count;
-    bool end;
-    enum err err =
-        log_reader_read(intake->reader, source->part, message, MESSAGES_AT_ONCE, &count, &end);
-
-    for (size_t i = 0; i < count; i++) {
-        take_message(intake, source, message[i]);
-        rd_kafka_message_destroy(message[i]);
-    }
-    if (count > 0)
-        source->moved_ns = now_ns;
-    if (err == ERR_NOT_FOUND) {
-        log_reader_drop(intake->reader, source->part);
-        end = true;
-    }
-    if (source->found == source->reading->open_at_start) {
-        leave_chunk(intake, source);
-    } else if (end && !source->again) {
-        source->again = true;
-        source->begun = false;
-    } else if (end) {
-        leave_missing(intake, source);
-    }
-    return count > 0 || end;
-}
-
-/* ---------------------------------------------------------------------------------- chunks ---- */
-
-/* The open lines of a chunk whose job is cancelled or expired get that outcome, unread. */
-static bool sweep(struct intake *intake, struct source *source, enum wish wish, uint64_t now_ns)
-{
-    struct claim_chunk *chunk = source->reading;
-    struct slice custom_id[CHUNK_LINES_MAX];
-
-    enum err err;
-
-    arena_clear(&intake->arena);
-    err = store_custom_ids(intake->store, chunk, &intake->arena, custom_id);
-    if (err && err_may_retry(err)) {
-        source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
-        return false;
-    }
-    if (err == ERR_NOT_FOUND) { /* the index has lost the chunk, and with it its job */
-        leave_chunk(intake, source);
-        return true;
-    }
-    if (err) { /* damaged: the rows come without names, as those of the scheduler do */
-        for (uint32_t i = 0; i < chunk->lines; i++)
-            custom_id[i] = SLICE("");
-    }
-    for (uint32_t i = 0; i < chunk->lines; i++) {
-        struct task *task;
-
-        if (!is_open_line(source, i))
-            continue;
-        task = task_new(chunk, i, custom_id[i], (struct slice){NULL, 0});
-        task->bytes = sizeof *task + custom_id[i].len;
-        task_withdraw(task, wish == WISH_CANCEL ? TASK_CANCELLED : TASK_EXPIRED);
-        add_task(intake, source, task);
-    }
-    leave_chunk(intake, source);
-    return true;
-}
-
-static bool begin_range(struct intake *intake, struct source *source, uint64_t now_ns)
-{
-    const struct claim_chunk *chunk = source->reading;
-    enum err err =
-        log_reader_begin(intake->reader, source->part, chunk->first_offset, chunk->last_offset);
-
-    if (err == ERR_NOT_FOUND) {
-        leave_missing(intake, source);
-        return true;
-    }
-    if (err) {
-        source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
-        return false;
-    }
-    source->begun = true;
-    source->moved_ns = now_ns;
-    return true;
-}
-
-/* A broker that is silent may be restarting, or the log may have lost what it held. */
-static bool ask_after_silence(struct intake *intake, struct source *source, uint64_t now_ns)
-{
-    if (now_ns - source->moved_ns < SILENCE_MS * (uint64_t)CLOCK_NS_PER_MS)
-        return false;
-    source->moved_ns = now_ns;
-    if (log_reader_check(intake->reader, source->part) != ERR_NOT_FOUND)
-        return false;
-    leave_missing(intake, source);
-    return true;
-}
-
-/* A piece of work for this partition; false: there is nothing to do now. */
-static bool serve(struct intake *intake, struct source *source, uint64_t now_ns)
-{
-    enum wish wish;
-
-    if (!source->reading)
-        next_chunk(source);
-    if (!source->reading || now_ns < source->wait_ns)
-        return false;
-    if (claim_chunk_is_leaving(source->reading)) {
-        leave_chunk(intake, source);
-        return true;
-    }
-    if (!has_room(intake))
-        return false;
-    wish = claim_job_wish(source->reading->job);
-    if (wish != WISH_RUN)
-        return sweep(intake, source, wish, now_ns);
-    if (!source->begun)
-        return begin_range(intake, source, now_ns);
-    return read_some(intake, source, now_ns) || ask_after_silence(intake, source, now_ns);
 }
 
 /* -------------------------------------------------------------------------------- the loop ---- */
 
 static struct source *source_of(struct intake *intake, int32_t part)
 {
-    struct source **at = &intake->sources;
+    struct reading **at = &intake->readings;
 
-    while (*at && (*at)->part != part)
+    while (*at && source_part((*at)->source) != part)
         at = &(*at)->next;
     if (!*at) {
         *at = xcalloc(1, sizeof **at);
-        (*at)->part = part;
+        (*at)->source = source_new(part);
     }
-    return *at;
+    return (*at)->source;
 }
 
 static void take_orders(struct intake *intake)
@@ -338,27 +85,23 @@ static void take_orders(struct intake *intake)
     struct mail *mail;
 
     while ((mail = mail_list_next(&arrived))) {
-        const struct claim_chunk *chunk = (struct claim_chunk *)mail;
+        struct claim_chunk *chunk = (struct claim_chunk *)mail;
 
-        mail_list_add(&source_of(intake, chunk->partition->part)->chunks, mail);
+        source_add(source_of(intake, chunk->partition->part), chunk);
     }
     arrived = mailbox_take(&intake->tells);
     while ((mail = mail_list_next(&arrived))) {
         const struct tell *tell = (struct tell *)mail;
 
-        log_reader_commit(intake->reader, tell->part, tell->offset);
+        log_reader_commit(intake->tools.reader, tell->part, tell->offset);
         free(mail);
     }
 }
 
 static void let_all_go(struct intake *intake)
 {
-    for (struct source *source = intake->sources; source; source = source->next) {
-        if (!source->reading)
-            next_chunk(source);
-        while (source->reading)
-            leave_chunk(intake, source);
-    }
+    for (struct reading *reading = intake->readings; reading; reading = reading->next)
+        source_let_go(reading->source, &intake->tools);
 }
 
 static void rest(struct intake *intake)
@@ -390,13 +133,13 @@ static bool turn(struct intake *intake)
 
     take_orders(intake);
     halt_or_go(intake);
-    log_reader_serve(intake->reader);
-    for (struct source *source = intake->sources; source; source = source->next) {
+    log_reader_serve(intake->tools.reader);
+    for (struct reading *reading = intake->readings; reading; reading = reading->next) {
         if (owes_answer(intake))
             return true;
-        if (serve(intake, source, now_ns))
+        if (source_serve(reading->source, &intake->tools, now_ns))
             moved = true;
-        mailbox_post_list(intake->options.tasks, &intake->made);
+        mailbox_post_list(intake->options.tasks, &intake->tools.made);
     }
     return moved;
 }
@@ -425,9 +168,17 @@ static enum err open_all(struct intake *intake)
         .event_fd = intake->event_fd,
     };
 
-    intake->store = store_new(options->settings);
-    prepare_init(&intake->prepare, &options->prepare);
-    return log_reader_open(&reader, &intake->reader);
+    intake->tools = (struct source_tools){
+        .store = store_new(options->settings),
+        .gauges = options->gauges,
+        .requests_max = options->requests_max,
+        .bytes_max = options->bytes_max,
+        .must_leave = must_leave,
+        .on_chunk_read = on_chunk_read,
+        .context = intake,
+    };
+    prepare_init(&intake->tools.prepare, &options->prepare);
+    return log_reader_open(&reader, &intake->tools.reader);
 }
 
 enum err intake_start(const struct intake_options *options, struct intake **ret)
@@ -495,11 +246,12 @@ void intake_tell_offset(struct intake *intake, int32_t part, int64_t offset)
 
 static void free_sources(struct intake *intake)
 {
-    while (intake->sources) {
-        struct source *source = intake->sources;
+    while (intake->readings) {
+        struct reading *reading = intake->readings;
 
-        intake->sources = source->next;
-        free(source);
+        intake->readings = reading->next;
+        source_free(reading->source);
+        free(reading);
     }
 }
 
@@ -517,13 +269,13 @@ void intake_stop(struct intake *intake)
     }
     take_orders(intake);
     let_all_go(intake);
-    left = intake->made;
+    left = intake->tools.made;
     while ((mail = mail_list_next(&left)))
         task_free(task_of(mail));
-    log_reader_close(intake->reader);
-    store_free(intake->store);
-    prepare_release(&intake->prepare);
-    arena_release(&intake->arena);
+    log_reader_close(intake->tools.reader);
+    store_free(intake->tools.store);
+    prepare_release(&intake->tools.prepare);
+    arena_release(&intake->tools.arena);
     free_sources(intake);
     mailbox_release(&intake->chunks);
     mailbox_release(&intake->tells);

@@ -1,14 +1,6 @@
 /*
  * intake.h: the intake thread: it reads the chunks that control chose, each line of a chunk once,
- * makes tasks of them and posts these to the device thread.
- *
- * A message in a chunk's range counts when it names the chunk's job and number and a line that is
- * open and not yet seen: two submitters of one file may have interleaved, other chunks may lie
- * between. When the range is through and a line was not there, the range is read once more; then
- * the chunk is set aside as incomplete (`chunk.missing` in the log) and comes back to control.
- *
- * Chunks of a job that is cancelled or expired are not read: their open lines become tasks with that
- * outcome, with the custom_ids of the index.
+ * makes tasks of them and posts these to the device thread. How a chunk is read stands in source.h.
  *
  * BOUNDED While so many requests, or bytes of them, wait for the device, nothing more is read.
  */

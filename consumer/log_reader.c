@@ -23,6 +23,7 @@ struct log_part {
     int64_t first;    /* of the range */
     int64_t last;
     int64_t end; /* one beyond the last offset that the log is known to hold */
+    bool astray; /* the client is not at `position`: a seek is due */
 };
 
 struct log_reader {
@@ -46,10 +47,16 @@ static enum err set_all(rd_kafka_conf_t *conf, const struct log_reader_options *
 {
     char ahead_kb[16];
     const char *const pairs[][2] = {
-        {"group.id", options->group},          {"enable.auto.commit", "false"},
-        {"enable.auto.offset.store", "false"}, {"auto.offset.reset", "error"},
-        {"fetch.wait.max.ms", "100"},          {"fetch.message.max.bytes", "65536"},
-        {"queued.min.messages", "4096"},       {"queued.max.messages.kbytes", ahead_kb},
+        {"group.id", options->group},
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"auto.offset.reset", "error"},
+        {"check.crcs", "true"},
+        {"fetch.error.backoff.ms", "100"},
+        {"fetch.wait.max.ms", "100"},
+        {"fetch.message.max.bytes", "65536"},
+        {"queued.min.messages", "4096"},
+        {"queued.max.messages.kbytes", ahead_kb},
     };
 
     snprintf(ahead_kb, sizeof ahead_kb, "%u",
@@ -178,19 +185,32 @@ static enum err assign(struct log_reader *reader, int32_t number, int64_t offset
 }
 
 /* The queue is cut off from the consumer's common one before the first fetch. */
+static enum err start_fetching(struct log_reader *reader, struct log_part *part, int64_t offset)
+{
+    static const uint64_t one = 1;
+
+    part->queue = rd_kafka_queue_get_partition(reader->kafka, reader->topic, part->part);
+    rd_kafka_queue_forward(part->queue, NULL);
+    rd_kafka_queue_io_event_enable(part->queue, reader->event_fd, &one, sizeof one);
+    part->position = offset;
+    return assign(reader, part->part, offset, true);
+}
+
+static void stop_fetching(struct log_reader *reader, struct log_part *part)
+{
+    assign(reader, part->part, RD_KAFKA_OFFSET_INVALID, false);
+    rd_kafka_queue_io_event_enable(part->queue, -1, NULL, 0);
+    rd_kafka_queue_destroy(part->queue);
+}
+
 static enum err add_part(struct log_reader *reader, int32_t number, int64_t offset,
                          struct log_part **ret)
 {
-    static const uint64_t one = 1;
     struct log_part *part = xcalloc(1, sizeof *part);
     enum err err;
 
     part->part = number;
-    part->position = offset;
-    part->queue = rd_kafka_queue_get_partition(reader->kafka, reader->topic, number);
-    rd_kafka_queue_forward(part->queue, NULL);
-    rd_kafka_queue_io_event_enable(part->queue, reader->event_fd, &one, sizeof one);
-    err = assign(reader, number, offset, true);
+    err = start_fetching(reader, part, offset);
     if (err) {
         rd_kafka_queue_destroy(part->queue);
         free(part);
@@ -210,9 +230,7 @@ void log_reader_drop(struct log_reader *reader, int32_t number)
         if (part->part != number)
             continue;
         reader->part[i] = reader->part[--reader->part_count];
-        assign(reader, number, RD_KAFKA_OFFSET_INVALID, false);
-        rd_kafka_queue_io_event_enable(part->queue, -1, NULL, 0);
-        rd_kafka_queue_destroy(part->queue);
+        stop_fetching(reader, part);
         free(part);
         return;
     }
@@ -248,19 +266,30 @@ static enum err check_range(struct log_reader *reader, struct log_part *part, in
     return first >= begin && last < end ? ERR_OK : ERR_NOT_FOUND;
 }
 
+/* A client that has met what it cannot make sense of has stopped, and does not seek: it starts anew. */
+static enum err seek(struct log_reader *reader, struct log_part *part, int64_t to)
+{
+    rd_kafka_resp_err_t error = rd_kafka_seek(reader->handle, part->part, to, QUERY_MS);
+
+    log_debug("log.seek", "part=%d from=%lld to=%lld error=%s", part->part,
+              (long long)part->position, (long long)to, rd_kafka_err2name(error));
+    if (error && error != RD_KAFKA_RESP_ERR__STATE)
+        return ERR_BROKER;
+    if (error) {
+        stop_fetching(reader, part);
+        if (start_fetching(reader, part, to))
+            return ERR_BROKER;
+    }
+    part->position = to;
+    part->astray = false;
+    return ERR_OK;
+}
+
 static enum err move_to(struct log_reader *reader, struct log_part *part, int64_t first)
 {
-    rd_kafka_resp_err_t error;
-
-    if (first >= part->position && first - part->position <= PASS_OVER_MAX)
+    if (!part->astray && first >= part->position && first - part->position <= PASS_OVER_MAX)
         return ERR_OK;
-    error = rd_kafka_seek(reader->handle, part->part, first, QUERY_MS);
-    if (error)
-        return ERR_BROKER;
-    log_debug("log.seek", "part=%d from=%lld to=%lld", part->part, (long long)part->position,
-              (long long)first);
-    part->position = first;
-    return ERR_OK;
+    return seek(reader, part, first);
 }
 
 enum err log_reader_begin(struct log_reader *reader, int32_t number, int64_t first, int64_t last)
@@ -298,7 +327,7 @@ enum err log_reader_check(struct log_reader *reader, int32_t number)
     return part->position >= begin && part->last < end ? ERR_OK : ERR_NOT_FOUND;
 }
 
-/* What a queue may hold beside messages. */
+/* What a queue may hold beside messages. ERR_INPUT: what lies at the position is damaged. */
 static enum err judge_error(const struct log_reader *reader, const struct log_part *part,
                             const rd_kafka_message_t *message)
 {
@@ -309,6 +338,12 @@ static enum err judge_error(const struct log_reader *reader, const struct log_pa
         log_warn("log.gone", "topic=%s part=%d offset=%lld reason=\"%s\"", reader->topic,
                  part->part, (long long)part->position, rd_kafka_message_errstr(message));
         return ERR_NOT_FOUND;
+    case RD_KAFKA_RESP_ERR__BAD_MSG:
+    case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+    case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED: /* a format that nobody writes */
+        log_debug("log.damaged", "topic=%s part=%d offset=%lld reason=\"%s\"", reader->topic,
+                  part->part, (long long)part->position, rd_kafka_message_errstr(message));
+        return ERR_INPUT;
     default:
         log_debug("log.error", "topic=%s part=%d error=%s", reader->topic, part->part,
                   rd_kafka_err2name(message->err));
@@ -316,7 +351,10 @@ static enum err judge_error(const struct log_reader *reader, const struct log_pa
     }
 }
 
-/* Keeps the messages of the range at the front of the array and destroys the others. */
+/*
+ * Keeps the messages of the range at the front of the array and destroys the others. After the first
+ * error that says something of the log nothing is kept: the client itself may be lost then.
+ */
 static enum err sift(struct log_reader *reader, struct log_part *part, rd_kafka_message_t **message,
                      size_t count, size_t *ret_kept)
 {
@@ -325,16 +363,13 @@ static enum err sift(struct log_reader *reader, struct log_part *part, rd_kafka_
 
     for (size_t i = 0; i < count; i++) {
         rd_kafka_message_t *one = message[i];
+        bool wanted = !err && !one->err && one->offset >= part->first && one->offset <= part->last;
 
-        if (one->err) {
-            if (judge_error(reader, part, one) != ERR_OK)
-                err = ERR_NOT_FOUND;
-            rd_kafka_message_destroy(one);
-            continue;
-        }
-        if (one->offset >= part->position)
+        if (!err && one->err)
+            err = judge_error(reader, part, one);
+        else if (!err && one->offset >= part->position)
             part->position = one->offset + 1;
-        if (one->offset >= part->first && one->offset <= part->last)
+        if (wanted)
             message[kept++] = one;
         else
             rd_kafka_message_destroy(one);
@@ -343,26 +378,39 @@ static enum err sift(struct log_reader *reader, struct log_part *part, rd_kafka_
     return err;
 }
 
+/*
+ * What lies at the position is damaged, and the client would ask for it for ever. How many offsets its
+ * batch has nobody can say: they are stepped over one by one, until something can be read again.
+ */
+static void step_over(struct log_part *part, struct log_reader_got *ret)
+{
+    if (part->position >= part->first && part->position <= part->last)
+        ret->unreadable++;
+    part->position++;
+    part->astray = true;
+}
+
 enum err log_reader_read(struct log_reader *reader, int32_t number, rd_kafka_message_t **message,
-                         size_t max, size_t *ret_count, bool *ret_end)
+                         size_t max, struct log_reader_got *ret)
 {
     struct log_part *part = find_part(reader, number);
     ssize_t got;
     enum err err;
 
     assert(part);
-    *ret_count = 0;
-    *ret_end = part->position > part->last;
-    if (*ret_end)
+    *ret = (struct log_reader_got){.end = part->position > part->last};
+    if (ret->end || (part->astray && seek(reader, part, part->position)))
         return ERR_OK;
     if ((uint64_t)(part->last - part->position) + 1 < max)
         max = (size_t)(part->last - part->position) + 1;
     got = rd_kafka_consume_batch_queue(part->queue, 0, message, max);
     if (got <= 0)
         return ERR_OK;
-    err = sift(reader, part, message, (size_t)got, ret_count);
-    *ret_end = part->position > part->last;
-    return err;
+    err = sift(reader, part, message, (size_t)got, &ret->count);
+    if (err == ERR_INPUT)
+        step_over(part, ret);
+    ret->end = part->position > part->last;
+    return err == ERR_NOT_FOUND ? err : ERR_OK;
 }
 
 void log_reader_commit(struct log_reader *reader, int32_t part, int64_t offset)

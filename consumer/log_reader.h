@@ -39,12 +39,15 @@ void log_reader_close(struct log_reader *reader); /* NULL is allowed */
  */
 enum err log_reader_begin(struct log_reader *reader, int32_t part, int64_t first, int64_t last);
 
-/*
- * Up to `max` messages of the range, as they are there; *ret_count may be 0. *ret_end: the range is
- * through. ERR_NOT_FOUND: the log lost it meanwhile.
- */
+struct log_reader_got {
+    size_t count;        /* messages; may be 0 */
+    uint32_t unreadable; /* offsets of the range that were stepped over: damaged where they lie */
+    bool end;            /* the range is through */
+};
+
+/* Up to `max` messages of the range, as they are there. ERR_NOT_FOUND: the log lost it meanwhile. */
 enum err log_reader_read(struct log_reader *reader, int32_t part, rd_kafka_message_t **message,
-                         size_t max, size_t *ret_count, bool *ret_end);
+                         size_t max, struct log_reader_got *ret);
 
 /* Whether the log still reaches beyond the range: for one that gives nothing. As log_reader_begin. */
 enum err log_reader_check(struct log_reader *reader, int32_t part);

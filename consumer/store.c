@@ -12,11 +12,8 @@
 #include "sql/job.h"
 #include "sql/work.h"
 
-enum {
-    CUSTOM_IDS_BYTES_MAX = CHUNK_LINES_MAX * 513,
-    /* Whatever a submitter's limit was, up to the largest it can be; the digest is checked. */
-    BODY_BYTES_MAX = 1 << 30,
-};
+/* Whatever a submitter's limit was, up to the largest it can be; the digest is checked. */
+enum { BODY_BYTES_MAX = 1 << 30 };
 
 struct store {
     const struct settings *settings;
@@ -51,14 +48,13 @@ static enum err connected(struct store *store)
     return db_open(&options, &store->db);
 }
 
-static enum err unpack(struct slice packed, size_t bytes_max, struct arena *arena,
-                       struct slice *ret)
+static enum err unpack(struct slice packed, struct arena *arena, struct slice *ret)
 {
     unsigned long long size = ZSTD_getFrameContentSize(packed.data, packed.len);
     char *bytes;
     size_t got;
 
-    if (size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR || size > bytes_max)
+    if (size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR || size > BODY_BYTES_MAX)
         return ERR_INPUT;
     bytes = arena_alloc(arena, size + 1);
     got = ZSTD_decompress(bytes, size, packed.data, packed.len);
@@ -81,45 +77,26 @@ enum err store_body(struct store *store, const uint8_t sha256[32], struct arena 
         err = blob_get(store->db, sha256, arena, &packed);
     if (err)
         return err;
-    if (unpack(packed, BODY_BYTES_MAX, arena, &body))
-        return fail(ERR_NOT_FOUND, "a body that was stored aside cannot be unpacked");
+    if (unpack(packed, arena, &body))
+        return fail(ERR_INPUT, "a body that was stored aside cannot be unpacked");
     sha256_of(body, digest);
     if (memcmp(digest, sha256, sizeof digest) != 0)
-        return fail(ERR_NOT_FOUND, "a body that was stored aside is not the one submitted");
+        return fail(ERR_INPUT, "a body that was stored aside is not the one submitted");
     *ret = body;
     return ERR_OK;
-}
-
-/* Texts that each end with a zero byte; false when there are not exactly `count`. */
-static bool split(struct slice text, struct slice *ret, uint32_t count)
-{
-    const char *at = text.data;
-    const char *end = text.data + text.len;
-
-    for (uint32_t i = 0; i < count; i++) {
-        const char *zero = at < end ? memchr(at, 0, (size_t)(end - at)) : NULL;
-
-        if (!zero)
-            return false;
-        ret[i] = (struct slice){at, (size_t)(zero - at)};
-        at = zero + 1;
-    }
-    return at == end;
 }
 
 enum err store_custom_ids(struct store *store, const struct claim_chunk *chunk, struct arena *arena,
                           struct slice *ret)
 {
     struct slice packed;
-    struct slice text;
     enum err err = connected(store);
 
     if (!err)
         err = work_custom_ids(store->db, &chunk->job->id, chunk->chunk, arena, &packed);
     if (err)
         return err;
-    if (unpack(packed, CUSTOM_IDS_BYTES_MAX, arena, &text) || !split(text, ret, chunk->lines))
-        return fail(ERR_INTERNAL, "job %s chunk %d: its custom_ids in the index are damaged",
-                    chunk->job->hex, chunk->chunk);
+    if (!work_names(packed, chunk->lines, arena, ret))
+        log_error("chunk.custom_ids_damaged", "job=%s chunk=%d", chunk->job->hex, chunk->chunk);
     return ERR_OK;
 }

@@ -19,11 +19,17 @@ struct store;
 struct store *store_new(const struct settings *settings);
 void store_free(struct store *store); /* NULL is allowed */
 
-/* The body with this digest, checked against it. ERR_NOT_FOUND when there is none. */
+/*
+ * The body with this digest, checked against it. ERR_NOT_FOUND when there is none, ERR_INPUT when it is
+ * damaged; any other error is one of the database (sql/db.h).
+ */
 enum err store_body(struct store *store, const uint8_t sha256[32], struct arena *arena,
                     struct slice *ret);
 
-/* Fills ret[chunk->lines]; the slices lie in the arena. */
+/*
+ * Fills ret[chunk->lines]; the slices lie in the arena, and are empty where the index is damaged.
+ * ERR_NOT_FOUND when it does not have the chunk.
+ */
 enum err store_custom_ids(struct store *store, const struct claim_chunk *chunk, struct arena *arena,
                           struct slice *ret);
 

@@ -4,47 +4,16 @@
 #include "config/log.h"
 
 #include <inttypes.h>
-#include <string.h>
-#include <zstd.h>
 
-enum { CUSTOM_IDS_BYTES_MAX = 1024 * 1024 };
-
-static struct slice unpack(struct slice packed, struct arena *arena)
+static struct slice *names_of(const struct work_chunk *chunk, struct arena *arena)
 {
-    unsigned long long size = ZSTD_getFrameContentSize(packed.data, packed.len);
-    char *text;
+    struct slice *names = arena_zalloc(arena, chunk->lines, sizeof(*names));
+    char id[UUID_BATCH_SIZE];
 
-    if (!packed.data || size > CUSTOM_IDS_BYTES_MAX) /* the values for "unknown" and "error" too */
-        return (struct slice){NULL, 0};
-    text = arena_alloc(arena, size + 1);
-    if (ZSTD_decompress(text, size, packed.data, packed.len) != size)
-        return (struct slice){NULL, 0};
-    return (struct slice){text, size};
-}
-
-/*
- * The custom_ids of a chunk. Each request has its row even where they are damaged: the name is then
- * empty, and the log says so.
- */
-static struct slice *custom_ids(const struct work_chunk *chunk, struct arena *arena)
-{
-    struct slice *ids = arena_zalloc(arena, chunk->lines, sizeof(*ids));
-    struct slice text = unpack(chunk->custom_ids, arena);
-    const char *at = text.data, *end = at ? at + text.len : NULL;
-
-    for (uint32_t i = 0; i < chunk->lines; i++) {
-        const char *zero = at ? memchr(at, '\0', (size_t)(end - at)) : NULL;
-
-        ids[i] = zero ? (struct slice){at, (size_t)(zero - at)} : SLICE("");
-        if (!zero && i == 0) {
-            char id[UUID_BATCH_SIZE];
-
-            log_error("sweep.custom_ids_damaged", "job=%s chunk=%" PRId32,
-                      uuid_format_batch(chunk->job, id), chunk->chunk);
-        }
-        at = zero ? zero + 1 : NULL;
-    }
-    return ids;
+    if (!work_names(chunk->custom_ids, chunk->lines, arena, names))
+        log_error("sweep.custom_ids_damaged", "job=%s chunk=%" PRId32,
+                  uuid_format_batch(chunk->job, id), chunk->chunk);
+    return names;
 }
 
 static bool is_done(const struct work_chunk *chunk, uint32_t index)
@@ -54,7 +23,7 @@ static bool is_done(const struct work_chunk *chunk, uint32_t index)
 
 static void add_chunk(const struct work_chunk *chunk, struct arena *arena, struct sweep_rows *ret)
 {
-    struct slice *ids = custom_ids(chunk, arena);
+    struct slice *names = names_of(chunk, arena);
 
     ret->chunks[ret->chunks_count] = (struct commit_chunk){.job = chunk->job,
                                                            .chunk = chunk->chunk,
@@ -67,7 +36,7 @@ static void add_chunk(const struct work_chunk *chunk, struct arena *arena, struc
         ret->rows[ret->rows_count++] = (struct commit_row){
             .chunk = ret->chunks_count,
             .line = chunk->first_line + i,
-            .custom_id = ids[i],
+            .custom_id = names[i],
             .status = chunk->wish == WORK_EXPIRE ? ROW_EXPIRED : ROW_CANCELLED,
             .error = chunk->wish == WORK_EXPIRE ? SLICE(WORK_ERROR_EXPIRED)
                                                 : SLICE(WORK_ERROR_CANCELLED),

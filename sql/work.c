@@ -5,8 +5,9 @@
 #include "sql/queries.h"
 
 #include <string.h>
+#include <zstd.h>
 
-enum { CHUNKS_PER_JOB = 4, JOBS_PER_TENANT = 64 };
+enum { CHUNKS_PER_JOB = 4, JOBS_PER_TENANT = 64, NAME_BYTES_MAX = 512 };
 
 /* The columns of work_open.sql. */
 enum {
@@ -129,6 +130,38 @@ enum err work_wishes(struct db *db, const struct uuid *jobs, size_t count, enum 
         ret[row] = wish_of(db_get_slice(&result, row, 0));
     db_result_release(&result);
     return ERR_OK;
+}
+
+/* The text of `lines` names, each ended by a zero byte; {NULL, 0} when it cannot be. */
+static struct slice unpack_names(struct slice packed, uint32_t lines, struct arena *arena)
+{
+    unsigned long long size =
+        packed.data ? ZSTD_getFrameContentSize(packed.data, packed.len) : ZSTD_CONTENTSIZE_ERROR;
+    char *text;
+
+    if (size > (unsigned long long)lines * (NAME_BYTES_MAX + 1)) /* "unknown" and "error" too */
+        return (struct slice){NULL, 0};
+    text = arena_alloc(arena, size + 1);
+    if (ZSTD_decompress(text, size, packed.data, packed.len) != size)
+        return (struct slice){NULL, 0};
+    return (struct slice){text, size};
+}
+
+bool work_names(struct slice custom_ids, uint32_t lines, struct arena *arena, struct slice *ret)
+{
+    struct slice text = unpack_names(custom_ids, lines, arena);
+    const char *at = text.data;
+    const char *end = at ? at + text.len : NULL;
+    bool whole = at != NULL;
+
+    for (uint32_t i = 0; i < lines; i++) {
+        const char *zero = at < end ? memchr(at, '\0', (size_t)(end - at)) : NULL;
+
+        whole = whole && zero;
+        ret[i] = zero ? (struct slice){at, (size_t)(zero - at)} : SLICE("");
+        at = zero ? zero + 1 : end;
+    }
+    return whole && at == end;
 }
 
 enum err work_custom_ids(struct db *db, const struct uuid *job, int32_t chunk, struct arena *arena,

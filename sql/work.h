@@ -78,6 +78,12 @@ enum err work_open(struct db *db, const struct work_query *query, struct arena *
  */
 enum err work_wishes(struct db *db, const struct uuid *jobs, size_t count, enum work_wish *ret);
 
+/*
+ * The names in work_chunk.custom_ids, one for each line, in the arena. False: they are damaged; those
+ * that cannot be read are empty, for each request has its row, even without its name.
+ */
+bool work_names(struct slice custom_ids, uint32_t lines, struct arena *arena, struct slice *ret);
+
 /* The custom_ids of a chunk (see above), for one whose wish came while it was under way. */
 enum err work_custom_ids(struct db *db, const struct uuid *job, int32_t chunk, struct arena *arena,
                          struct slice *ret);
