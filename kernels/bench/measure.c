@@ -15,17 +15,27 @@ struct run {
     struct engine *engine;
     struct sample sample;
     struct machine_load load;
-    uint64_t begin_ns;        /* wall */
+    uint64_t begin_ns; /* wall */
+    uint64_t cpu_begin_ns;
     uint64_t device_begin_ns; /* of the first step */
     uint64_t device_end_ns;   /* of the last */
     uint64_t sequences;       /* sum over the steps */
 };
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
+}
 
 static void begin(struct run *run)
 {
     run->sample = (struct sample){0};
     run->sequences = 0;
     run->load = machine_load();
+    run->cpu_begin_ns = cpu_ns();
     run->begin_ns = clock_mono_ns();
 }
 
@@ -34,6 +44,7 @@ static void end(struct run *run, struct sample *ret)
     const uint64_t end_ns = clock_mono_ns();
     const struct machine_load load = machine_load();
 
+    run->sample.cpu_ns = cpu_ns() - run->cpu_begin_ns;
     run->sample.wall_ns = end_ns - run->begin_ns;
     run->sample.device_ns = run->device_end_ns - run->device_begin_ns;
     run->sample.others = machine_others(&run->load, &load);

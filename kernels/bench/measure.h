@@ -25,6 +25,7 @@ enum bench_part { BENCH_FIXED, BENCH_LINEAR, BENCH_ATTENTION, BENCH_HEAD, BENCH_
 /* What one run of one phase took. */
 struct sample {
     uint64_t wall_ns;
+    uint64_t cpu_ns;    /* of all threads of the process, waiting ones that spin as well */
     uint64_t device_ns; /* by the engine's clock, from the first step to the last, with gaps */
     uint64_t part_ns[BENCH_PARTS];
     uint64_t steps;

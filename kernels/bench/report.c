@@ -315,6 +315,7 @@ static void write_samples(const struct report *report, const struct report_row *
         write_number(out, "tokens_per_s",
                      ratio(tokens(sample, row->name), seconds(report, sample)));
         write_whole(out, "wall_ns", sample->wall_ns);
+        write_whole(out, "cpu_ns", sample->cpu_ns);
         write_whole(out, "device_ns", sample->device_ns);
         for (int part = 0; part < BENCH_PARTS; part++) {
             char name[24];
