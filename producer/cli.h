@@ -26,19 +26,6 @@ enum err cli_load(struct cli *cli, const char *config);
 /* Connects; `check`: and refuses a schema that this program does not know. */
 enum err cli_connect(struct cli *cli, bool check);
 
-/* A database that is away; {0}: it is there. Cleared by the caller when something has succeeded. */
-struct cli_outage {
-    uint64_t began_ns;
-    uint32_t pause_ms;
-};
-
-/*
- * What ended in ERR_DATABASE is to be tried again: pauses, longer each time, and connects anew where
- * the connection is lost. Says once on standard error that it waits. ERR_OK: try again. After five
- * minutes of one outage what the last try said, in the log. ERR_INTERRUPTED: a signal came.
- */
-enum err cli_outlast(struct cli *cli, struct cli_outage *outage);
-
 void cli_close(struct cli *cli);
 
 /* Flushes standard output: ERR_IO, with a sentence, when somewhere something could not be written. */

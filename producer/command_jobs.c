@@ -5,6 +5,7 @@
 #include "producer/command.h"
 #include "producer/interrupt.h"
 #include "producer/job_view.h"
+#include "producer/patience.h"
 #include "producer/progress.h"
 #include "sql/queries.h"
 
@@ -188,7 +189,7 @@ static void print_end(const struct uuid *job, const struct job_progress *progres
 
 static enum err run_watch(struct cli *cli, const struct options_rest *rest)
 {
-    struct cli_outage outage = {0};
+    struct patience patience = {0};
     struct progress bar;
     struct rate rate = {0};
     struct job_progress progress;
@@ -198,14 +199,17 @@ static enum err run_watch(struct cli *cli, const struct options_rest *rest)
     progress_init(&bar, false);
     while (rc == ERR_OK) {
         rc = job_view_progress(cli->db, &job, &progress);
-        if (rc == ERR_DATABASE) { /* the job goes on without us */
+        if (rc != ERR_OK)
             progress_wipe(&bar);
-            rc = cli_outlast(cli, &outage);
+        if (patience_try(&patience, cli->db, rc)) { /* the job goes on without us */
+            rc = ERR_OK;
             continue;
         }
+        if (rc == ERR_DATABASE && interrupted())
+            rc = ERR_INTERRUPTED;
         if (rc != ERR_OK || job_state_is_terminal(progress.state))
             break;
-        outage = (struct cli_outage){0};
+        patience = (struct patience){0};
         show(&bar, &progress, &rate);
         usleep(LOOK_EVERY_MS * 1000);
         if (interrupted())

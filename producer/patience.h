@@ -1,6 +1,6 @@
 /*
- * patience.h: what a command that stays does while PostgreSQL is away: it tries again, ever more
- * seldom, and gives up after ten minutes, as an upload does with Kafka.
+ * patience.h: what a command that stays does while PostgreSQL is away: it says so once, tries again,
+ * ever more seldom, and gives up after ten minutes, as an upload does with Kafka.
  */
 #ifndef MSERVE_PRODUCER_PATIENCE_H
 #define MSERVE_PRODUCER_PATIENCE_H

@@ -141,7 +141,7 @@ sixth=$(submit -k sixth "$work/y.jsonl")
 start patient mserve watch "$sixth"
 ok "watch looks" wait_until 10 sql_is t "select count(*) > 0 from pg_stat_activity where application_name = 'mserve' and datname = current_database()"
 sql "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'mserve' and datname = current_database()" >/dev/null
-ok "it says that it waits" wait_until 10 grep -q 'mserve: waiting for PostgreSQL to come back, for 5 minutes at most' "$work/patient.log"
+ok "it says that it waits" wait_until 10 grep -q 'mserve: waiting for PostgreSQL to come back, for 10 minutes at most' "$work/patient.log"
 finish_lines "$(uuid_of "$sixth")" 0 49 completed
 end_job "$(uuid_of "$sixth")" completed
 await patient 20
