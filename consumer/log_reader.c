@@ -22,8 +22,10 @@ struct log_part {
     int64_t position; /* offset of the next message that the queue will give */
     int64_t first;    /* of the range */
     int64_t last;
-    int64_t end; /* one beyond the last offset that the log is known to hold */
-    bool astray; /* the client is not at `position`: a seek is due */
+    int64_t end;   /* one beyond the last offset that the log is known to hold */
+    bool astray;   /* the client is not at `position`: a seek is due, */
+    bool stopped;  /* or, where it does not seek any more, another start */
+    bool confused; /* it has met damage, and has said nothing since that makes sense */
 };
 
 struct log_reader {
@@ -266,10 +268,12 @@ static enum err check_range(struct log_reader *reader, struct log_part *part, in
     return first >= begin && last < end ? ERR_OK : ERR_NOT_FOUND;
 }
 
-/* A client that has met what it cannot make sense of has stopped, and does not seek: it starts anew. */
+/* A client that has met what it cannot make sense of may have stopped: it starts anew. */
 static enum err seek(struct log_reader *reader, struct log_part *part, int64_t to)
 {
-    rd_kafka_resp_err_t error = rd_kafka_seek(reader->handle, part->part, to, QUERY_MS);
+    rd_kafka_resp_err_t error = part->stopped
+                                    ? RD_KAFKA_RESP_ERR__STATE
+                                    : rd_kafka_seek(reader->handle, part->part, to, QUERY_MS);
 
     log_debug("log.seek", "part=%d from=%lld to=%lld error=%s", part->part,
               (long long)part->position, (long long)to, rd_kafka_err2name(error));
@@ -282,6 +286,7 @@ static enum err seek(struct log_reader *reader, struct log_part *part, int64_t t
     }
     part->position = to;
     part->astray = false;
+    part->stopped = false;
     return ERR_OK;
 }
 
@@ -327,26 +332,25 @@ enum err log_reader_check(struct log_reader *reader, int32_t number)
     return part->position >= begin && part->last < end ? ERR_OK : ERR_NOT_FOUND;
 }
 
-/* What a queue may hold beside messages. ERR_INPUT: what lies at the position is damaged. */
+/*
+ * What a queue may hold beside messages. ERR_NOT_FOUND: the log does not hold the position. ERR_INPUT:
+ * what lies there is damaged.
+ */
 static enum err judge_error(const struct log_reader *reader, const struct log_part *part,
                             const rd_kafka_message_t *message)
 {
+    log_debug("log.error", "topic=%s part=%d offset=%lld reason=\"%s\"", reader->topic, part->part,
+              (long long)part->position, rd_kafka_message_errstr(message));
     switch (message->err) {
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
     case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        log_warn("log.gone", "topic=%s part=%d offset=%lld reason=\"%s\"", reader->topic,
-                 part->part, (long long)part->position, rd_kafka_message_errstr(message));
         return ERR_NOT_FOUND;
     case RD_KAFKA_RESP_ERR__BAD_MSG:
     case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
     case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED: /* a format that nobody writes */
-        log_debug("log.damaged", "topic=%s part=%d offset=%lld reason=\"%s\"", reader->topic,
-                  part->part, (long long)part->position, rd_kafka_message_errstr(message));
         return ERR_INPUT;
     default:
-        log_debug("log.error", "topic=%s part=%d error=%s", reader->topic, part->part,
-                  rd_kafka_err2name(message->err));
         return ERR_OK;
     }
 }
@@ -388,6 +392,27 @@ static void step_over(struct log_part *part, struct log_reader_got *ret)
         ret->unreadable++;
     part->position++;
     part->astray = true;
+    part->confused = true;
+}
+
+/*
+ * Behind damage the client may ask for an offset that it read out of the damage, and be told that
+ * there is none. So the log itself is asked; when it does hold the range, the client starts anew.
+ */
+static enum err judge_loss(struct log_reader *reader, struct log_part *part)
+{
+    int64_t begin;
+    int64_t end;
+
+    if (part->confused && (query_end(reader, part->part, &begin, &end) ||
+                           (part->position >= begin && part->last < end))) {
+        part->astray = true;
+        part->stopped = true;
+        return ERR_OK;
+    }
+    log_warn("log.gone", "topic=%s part=%d offset=%lld", reader->topic, part->part,
+             (long long)part->position);
+    return ERR_NOT_FOUND;
 }
 
 enum err log_reader_read(struct log_reader *reader, int32_t number, rd_kafka_message_t **message,
@@ -407,8 +432,12 @@ enum err log_reader_read(struct log_reader *reader, int32_t number, rd_kafka_mes
     if (got <= 0)
         return ERR_OK;
     err = sift(reader, part, message, (size_t)got, &ret->count);
-    if (err == ERR_INPUT)
+    if (!err)
+        part->confused = part->confused && ret->count == 0;
+    else if (err == ERR_INPUT)
         step_over(part, ret);
+    else
+        err = judge_loss(reader, part);
     ret->end = part->position > part->last;
     return err == ERR_NOT_FOUND ? err : ERR_OK;
 }

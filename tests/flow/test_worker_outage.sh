@@ -27,7 +27,7 @@ end \$\$;
 SQL
 }
 
-feed 2000 100 16 8 >/dev/null 2>&1
+feed 1000 100 16 8 >/dev/null 2>&1
 worker one
 worker two
 ok "two workers share the partitions" wait_until 60 shares "4 4"
