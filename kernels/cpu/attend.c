@@ -28,7 +28,7 @@
 #define QUERIES 4
 #endif
 
-enum { BLOCK = LOOPS_BLOCK, SPLIT = LOOPS_SPLIT, TILE = LOOPS_TILE };
+enum { BLOCK = LOOPS_BLOCK, SPLIT = LOOPS_SPLIT, TILE = LOOPS_TILE, LINE = 64 };
 
 /* Queries first .. first + len - 1 of struct attend, row by row, and the split they meet. */
 struct tile {
@@ -52,9 +52,14 @@ ALWAYS const void *block_of(const struct tile *tile, const void *base, uint32_t 
     return (const char *)base + tile->at->blocks[(tile->start + t) / BLOCK] * tile->at->block_bytes;
 }
 
+/* What lies in memory and is read soon: a block's V, and K of the block after it. */
+struct ahead {
+    const char *k, *v;
+};
+
 /* Queries i .. i + len - 1 (len a constant) against 2 LANES positions. */
 ALWAYS void score_some(const float *q, const void *k, size_t at, uint32_t dims, const uint32_t len,
-                       const bool half, float *score)
+                       const bool half, const struct ahead *ahead, float *score)
 {
     vec sum[QUERIES][2];
 
@@ -63,6 +68,8 @@ ALWAYS void score_some(const float *q, const void *k, size_t at, uint32_t dims, 
     for (uint32_t d = 0; d < dims; d++, at += BLOCK, q += TILE) {
         vec low = load_kv(k, at, half), high = load_kv(k, at + LANES, half);
 
+        __builtin_prefetch(ahead->k + (size_t)d * LINE);
+        __builtin_prefetch(ahead->v + (size_t)d * LINE);
         for (uint32_t i = 0; i < len; i++) {
             vec one = all(q[i]);
 
@@ -79,24 +86,33 @@ ALWAYS void score_some(const float *q, const void *k, size_t at, uint32_t dims, 
 /* Scores of all positions that the last query sees, and some past them, which nobody reads. */
 ALWAYS void score_tile(const struct tile *tile, const bool half)
 {
-    uint32_t dims = tile->at->head_dim;
+    uint32_t dims = tile->at->head_dim, end = tile->positions[tile->len - 1];
 
-    for (uint32_t t = 0; t < tile->positions[tile->len - 1]; t += 2 * LANES) {
+    for (uint32_t t = 0; t < end; t += 2 * LANES) {
         const void *k = block_of(tile, tile->at->k, t);
+        const struct ahead ahead = {
+            t / BLOCK * BLOCK + BLOCK < end ? block_of(tile, tile->at->k, t + BLOCK)
+                                            : tile->at->ahead,
+            block_of(tile, tile->at->v, t),
+        };
         uint32_t i = 0;
 
         for (; i + QUERIES <= tile->len; i += QUERIES)
-            score_some(tile->q + i, k, t % BLOCK, dims, QUERIES, half, tile->score + i * SPLIT + t);
+            score_some(tile->q + i, k, t % BLOCK, dims, QUERIES, half, &ahead,
+                       tile->score + i * SPLIT + t);
         if (QUERIES > 4 && i + 4 <= tile->len) {
-            score_some(tile->q + i, k, t % BLOCK, dims, 4, half, tile->score + i * SPLIT + t);
+            score_some(tile->q + i, k, t % BLOCK, dims, 4, half, &ahead,
+                       tile->score + i * SPLIT + t);
             i += 4;
         }
         if (i + 2 <= tile->len) {
-            score_some(tile->q + i, k, t % BLOCK, dims, 2, half, tile->score + i * SPLIT + t);
+            score_some(tile->q + i, k, t % BLOCK, dims, 2, half, &ahead,
+                       tile->score + i * SPLIT + t);
             i += 2;
         }
         if (i < tile->len)
-            score_some(tile->q + i, k, t % BLOCK, dims, 1, half, tile->score + i * SPLIT + t);
+            score_some(tile->q + i, k, t % BLOCK, dims, 1, half, &ahead,
+                       tile->score + i * SPLIT + t);
     }
 }
 

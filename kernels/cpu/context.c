@@ -172,6 +172,17 @@ static void make_spans(struct cpu *cpu, const struct step *step)
         }
 }
 
+/* K of an item's first block. */
+static const uint8_t *first_k(const struct job *job, uint32_t item)
+{
+    const struct cpu *cpu = job->cpu;
+    uint32_t heads = cpu->host.hyper.kv_heads;
+    uint32_t slot = cpu->host.row[cpu->span[item / heads].row].slot;
+
+    return cpu->kv + blocks_of(cpu, slot)[0] * cpu->block_bytes +
+           place_of(cpu, job->layer, item % heads);
+}
+
 /* An item is a key head of a span. */
 static void attend_spans(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
 {
@@ -199,6 +210,7 @@ static void attend_spans(void *arg, uint32_t begin, uint32_t end, uint32_t threa
             .blocks = blocks_of(cpu, row->slot),
             .k = k,
             .v = k + cpu->k_bytes,
+            .ahead = first_k(job, item + 1 < end ? item + 1 : item),
             .block_bytes = cpu->block_bytes,
             .half = cpu->half,
             .scratch = cpu->scratch[thread],

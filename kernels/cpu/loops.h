@@ -33,6 +33,7 @@ struct attend {
     uint32_t position;      /* of the first row */
     const uint32_t *blocks; /* of the sequence */
     const void *k, *v;      /* of this layer and key head, block 0 */
+    const void *ahead;      /* K that is read after this, to be fetched meanwhile; any address */
     size_t block_bytes;     /* from a block to the next */
     bool half;
     float *scratch; /* attend_scratch() floats, aligned to 64 bytes */
