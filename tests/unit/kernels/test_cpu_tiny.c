@@ -308,6 +308,92 @@ static void test_the_plan_is_what_is_taken(void **state)
     }
 }
 
+/* The linker leads what this program and the library take to here (meson.build). */
+static _Atomic bool counting;
+static _Atomic uint32_t taken;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__real_aligned_alloc(size_t align, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void *__wrap_aligned_alloc(size_t align, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    taken += counting;
+    return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    taken += counting;
+    return __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    taken += counting;
+    return __real_realloc(old, size);
+}
+
+void *__wrap_aligned_alloc(size_t align, size_t size)
+{
+    taken += counting;
+    return __real_aligned_alloc(align, size);
+}
+
+/* A prompt of 40, then tokens one by one, drawn with all filters. */
+static void run_step(struct device *device, uint32_t number)
+{
+    struct step *step = device->ops->begin(device, number % DEVICE_STEPS);
+    struct step_result result;
+
+    step->sequences = step->wanted = 1;
+    step->seq_slot[0] = step->seq_row[0] = step->want_seq[0] = 0;
+    step->rows = step->seq_rows[0] = number == 0 ? 40 : 1;
+    step->seq_ctx[0] = number == 0 ? 0 : 39 + number;
+    step->want_row[0] = step->rows - 1;
+    for (uint32_t i = 0; i < step->rows; i++)
+        step->token[i] = number == 0 ? (int32_t)i : -1;
+    counting = true;
+    device->ops->forward(device, number % DEVICE_STEPS);
+    device->ops->sample(device, number % DEVICE_STEPS);
+    assert_int_equal(device->ops->done(device, number % DEVICE_STEPS, -1, &result), ERR_OK);
+    counting = false;
+    assert_int_equal(result.bad[0], 0);
+}
+
+static void test_a_step_takes_no_memory(void **state)
+{
+    const struct device_ops *device = device_or_skip(state);
+    struct buffer file;
+    struct model *model = open_tiny(&quantised, &file);
+    struct slots *slots;
+    struct drive drive;
+
+    taken = 0;
+    counting = true;
+    free(xcalloc(1, 1));
+    counting = false;
+    assert_int_equal(taken, 1); /* it is noticed */
+    drive_open(&drive, device, model, 1, 64, 256, 2);
+    slots = device->slots(drive.device);
+    slots->sampling[0] =
+        (struct engine_sampling){.temperature = 1.0f, .top_p = 0.9f, .top_k = 40, .min_p = 0.01f};
+    slots->pool[0] = 0;
+    for (uint32_t i = 0; i < slots->blocks_stride; i++)
+        slots->blocks[i] = i;
+    for (uint32_t number = 0; number < 30; number++)
+        run_step(drive.device, number);
+    assert_int_equal(taken, 1);
+    drive_close(&drive);
+    model_close(model);
+    buffer_release(&file);
+}
+
 #define EACH(test)                                                                                 \
     {#test "_scalar", test, NULL, NULL, "scalar"}, {#test "_avx2", test, NULL, NULL, "avx2"},      \
     {                                                                                              \
@@ -321,6 +407,7 @@ int main(void)
         EACH(test_company_pieces_and_threads_change_no_bit),
         EACH(test_nan_reaches_no_other_sequence),
         EACH(test_the_plan_is_what_is_taken),
+        EACH(test_a_step_takes_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
