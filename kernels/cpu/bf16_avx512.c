@@ -122,13 +122,13 @@ static void multiply(const struct panel *panel)
 }
 
 const struct product product_avx512_bf16_dot = {
-    "avx512_bf16/bf16-dot/1",
-    ISA_AVX512_BF16,
-    TENSOR_BF16,
-    LANES,
-    tile_bytes,
-    row_bytes,
-    pack,
-    prepare,
-    multiply,
+    .numerics = "avx512_bf16/bf16-dot/1",
+    .isa = ISA_AVX512_BF16,
+    .type = TENSOR_BF16,
+    .tile = LANES,
+    .tile_bytes = tile_bytes,
+    .row_bytes = row_bytes,
+    .pack = pack,
+    .prepare = prepare,
+    .multiply = multiply,
 };

@@ -156,16 +156,37 @@ static void multiply_bf16(const struct panel *panel)
 }
 
 const struct product product_avx512_f32 = {
-    "avx512/f32-fma/1", ISA_AVX512, TENSOR_F32, LANES,        tile_bytes4,
-    row_bytes,          pack4,      prepare,    multiply_f32,
+    .numerics = "avx512/f32-fma/1",
+    .isa = ISA_AVX512,
+    .type = TENSOR_F32,
+    .tile = LANES,
+    .tile_bytes = tile_bytes4,
+    .row_bytes = row_bytes,
+    .pack = pack4,
+    .prepare = prepare,
+    .multiply = multiply_f32,
 };
 
 const struct product product_avx512_f16 = {
-    "avx512/f16-fma/1", ISA_AVX512, TENSOR_F16, LANES,        tile_bytes2,
-    row_bytes,          pack2,      prepare,    multiply_f16,
+    .numerics = "avx512/f16-fma/1",
+    .isa = ISA_AVX512,
+    .type = TENSOR_F16,
+    .tile = LANES,
+    .tile_bytes = tile_bytes2,
+    .row_bytes = row_bytes,
+    .pack = pack2,
+    .prepare = prepare,
+    .multiply = multiply_f16,
 };
 
 const struct product product_avx512_bf16 = {
-    "avx512/bf16-fma/1", ISA_AVX512, TENSOR_BF16, LANES,         tile_bytes2,
-    row_bytes,           pack2,      prepare,     multiply_bf16,
+    .numerics = "avx512/bf16-fma/1",
+    .isa = ISA_AVX512,
+    .type = TENSOR_BF16,
+    .tile = LANES,
+    .tile_bytes = tile_bytes2,
+    .row_bytes = row_bytes,
+    .pack = pack2,
+    .prepare = prepare,
+    .multiply = multiply_bf16,
 };

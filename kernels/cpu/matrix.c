@@ -22,7 +22,7 @@ enum {
 static const struct product *const products[] = {
 #ifdef __x86_64__
     &product_avx512_q8_0, &product_avx512_f32, &product_avx512_f16, &product_avx512_bf16_dot,
-    &product_avx512_bf16,
+    &product_avx512_bf16, &product_avx2_q8_0,
 #endif
     &product_scalar_q8_0, &product_scalar_f32, &product_scalar_f16, &product_scalar_bf16,
 };
@@ -116,6 +116,8 @@ enum err matrix_pack(const struct matrix *matrix, const struct gguf_tensor *cons
             format->to_f32(row, matrix->inputs, values);
         product->pack(floats ? (const uint8_t *)values : row, matrix->inputs, n % matrix->tile,
                       tile);
+        if (product->seal != NULL && (n % matrix->tile == matrix->tile - 1 || n == n1 - 1))
+            product->seal(matrix->inputs, tile);
     }
     free(values);
     return ERR_OK;

@@ -34,6 +34,9 @@ struct product {
     /* Writes one row of weights, in the format of the file, as output `lane` of a tile. */
     void (*pack)(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile);
 
+    /* Follows the last row of a tile; NULL where nothing has to. Lanes that got no row are 0. */
+    void (*seal)(uint32_t inputs, uint8_t *tile);
+
     void (*prepare)(const float *in, uint32_t inputs, uint8_t *row);
     void (*multiply)(const struct panel *panel);
 };
@@ -42,6 +45,7 @@ extern const struct product product_scalar_q8_0, product_scalar_f32, product_sca
     product_scalar_bf16;
 extern const struct product product_avx512_q8_0, product_avx512_f32, product_avx512_f16,
     product_avx512_bf16, product_avx512_bf16_dot;
+extern const struct product product_avx2_q8_0;
 
 /*
  * A walk over the rows of a panel, some at a time, as evenly as they go. Meanwhile the tile that comes

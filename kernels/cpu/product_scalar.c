@@ -185,21 +185,49 @@ static void bf16_multiply(const struct panel *panel)
 }
 
 const struct product product_scalar_q8_0 = {
-    "scalar/q8_0-int8/1", ISA_SCALAR, TENSOR_Q8_0, LANES,       q8_tile_bytes,
-    q8_row_bytes,         q8_pack,    q8_prepare,  q8_multiply,
+    .numerics = "scalar/q8_0-int8/1",
+    .isa = ISA_SCALAR,
+    .type = TENSOR_Q8_0,
+    .tile = LANES,
+    .tile_bytes = q8_tile_bytes,
+    .row_bytes = q8_row_bytes,
+    .pack = q8_pack,
+    .prepare = q8_prepare,
+    .multiply = q8_multiply,
 };
 
 const struct product product_scalar_f32 = {
-    "scalar/f32/1",  ISA_SCALAR, TENSOR_F32,    LANES,        f32_tile_bytes,
-    float_row_bytes, pack4,      float_prepare, f32_multiply,
+    .numerics = "scalar/f32/1",
+    .isa = ISA_SCALAR,
+    .type = TENSOR_F32,
+    .tile = LANES,
+    .tile_bytes = f32_tile_bytes,
+    .row_bytes = float_row_bytes,
+    .pack = pack4,
+    .prepare = float_prepare,
+    .multiply = f32_multiply,
 };
 
 const struct product product_scalar_f16 = {
-    "scalar/f16/1",  ISA_SCALAR, TENSOR_F16,    LANES,        f16_tile_bytes,
-    float_row_bytes, pack2,      float_prepare, f16_multiply,
+    .numerics = "scalar/f16/1",
+    .isa = ISA_SCALAR,
+    .type = TENSOR_F16,
+    .tile = LANES,
+    .tile_bytes = f16_tile_bytes,
+    .row_bytes = float_row_bytes,
+    .pack = pack2,
+    .prepare = float_prepare,
+    .multiply = f16_multiply,
 };
 
 const struct product product_scalar_bf16 = {
-    "scalar/bf16/1", ISA_SCALAR, TENSOR_BF16,   LANES,         f16_tile_bytes,
-    float_row_bytes, pack2,      float_prepare, bf16_multiply,
+    .numerics = "scalar/bf16/1",
+    .isa = ISA_SCALAR,
+    .type = TENSOR_BF16,
+    .tile = LANES,
+    .tile_bytes = f16_tile_bytes,
+    .row_bytes = float_row_bytes,
+    .pack = pack2,
+    .prepare = float_prepare,
+    .multiply = bf16_multiply,
 };

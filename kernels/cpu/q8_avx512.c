@@ -163,13 +163,13 @@ static void multiply(const struct panel *panel)
 }
 
 const struct product product_avx512_q8_0 = {
-    "avx512/q8_0-vnni/1",
-    ISA_AVX512,
-    TENSOR_Q8_0,
-    LANES,
-    tile_bytes,
-    row_bytes,
-    pack,
-    prepare,
-    multiply,
+    .numerics = "avx512/q8_0-vnni/1",
+    .isa = ISA_AVX512,
+    .type = TENSOR_Q8_0,
+    .tile = LANES,
+    .tile_bytes = tile_bytes,
+    .row_bytes = row_bytes,
+    .pack = pack,
+    .prepare = prepare,
+    .multiply = multiply,
 };

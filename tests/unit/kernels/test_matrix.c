@@ -335,7 +335,7 @@ static void test_extremes_of_q8_0(void **state)
         float d, in;
         int quant;
     } rows[] = {{65504.0f, 1e30f, -128}, {-65504.0f, 1e30f, -128}, {65504.0f, -1e30f, 127},
-                {6e-8f, 1.0f, -128},     {0.0f, 1e30f, 127},       {1.0f, 1e-36f, 127},
+                {6e-8f, 1.0f, -128},     {0.0f, 1e30f, 127},       {1.0f, 1e-34f, 127},
                 {-1.0f, 0.0f, 0},        {1e-4f, 3.4e38f, 1}};
     enum isa isa = isa_or_skip(state);
 
@@ -356,6 +356,33 @@ static void test_extremes_of_q8_0(void **state)
             else
                 assert_true(fabs(got - want) <= 1e-3 * fabs(want));
         }
+        rig_release(&rig);
+    }
+}
+
+/*
+ * A block of small weights beside large ones counts where only its inputs are not 0: arithmetic that
+ * shares a scale between blocks must not lose it.
+ */
+static void test_small_blocks_are_not_lost(void **state)
+{
+    static const float parts[] = {0.5f, 0.1f, 1.0f / 17, 0.01f, 1e-4f};
+    enum isa isa = isa_or_skip(state);
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        struct rig rig = {0};
+        uint16_t bits = half_of(parts[i]);
+
+        add_tensor(&rig, TENSOR_Q8_0, 20, 544);
+        set_blocks(&rig, -1.0f, 0);
+        for (uint64_t n = 0; n < 20; n++)
+            memcpy((uint8_t *)(uintptr_t)rig.tensor[0].data + (n * 17 + 9) * 34, &bits, 2);
+        rig_pack(&rig, isa);
+        for (size_t k = 0; k < (size_t)ROWS * 544; k++)
+            if (k % 544 / 32 != 9)
+                rig.in[k] = 0.0f;
+        multiply(&rig, ROWS);
+        assert_true(nmse(&rig) < 5e-4);
         rig_release(&rig);
     }
 }
@@ -422,6 +449,7 @@ int main(void)
         ON_EACH(test_company_and_splits_change_no_bit),
         ON_EACH(test_a_nan_stays_in_its_row),
         ON_EACH(test_extremes_of_q8_0),
+        ON_EACH(test_small_blocks_are_not_lost),
         ON_EACH(test_tensors_lie_one_after_another),
     };
 
