@@ -15,7 +15,7 @@ void batch_free(struct batch *batch)
     for (uint32_t i = 0; i < batch->count; i++)
         task_free(batch->task[i]);
     free(batch->task);
-    free(batch->wip);
+    free(batch->job);
     free(batch);
 }
 
@@ -31,14 +31,18 @@ void batch_add(struct batch *batch, struct task *task, uint64_t now_ns)
 }
 
 /* Few jobs run at a time, and neighbours are mostly of one: looked for from the end. */
-void batch_add_wip(struct batch *batch, struct uuid job, uint64_t ns)
+void batch_add_job(struct batch *batch, const struct batch_job *add)
 {
-    for (uint32_t i = batch->wip_count; i-- > 0;) {
-        if (uuid_equal(batch->wip[i].job, job)) {
-            batch->wip[i].ns += ns;
+    for (uint32_t i = batch->jobs_count; i-- > 0;) {
+        struct batch_job *entry = &batch->job[i];
+
+        if (uuid_equal(entry->job, add->job)) {
+            entry->wip_ns += add->wip_ns;
+            entry->shared_ns += add->shared_ns;
+            entry->recompute_ns += add->recompute_ns;
             return;
         }
     }
-    batch->wip = xrealloc(batch->wip, batch->wip_count + 1, sizeof *batch->wip);
-    batch->wip[batch->wip_count++] = (struct batch_wip){job, ns};
+    batch->job = xrealloc(batch->job, batch->jobs_count + 1, sizeof *batch->job);
+    batch->job[batch->jobs_count++] = *add;
 }

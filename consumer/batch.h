@@ -15,10 +15,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Device time in the unfinished requests of a job. */
-struct batch_wip {
+/* Device time of a job that is on no task of this batch. */
+struct batch_job {
     struct uuid job;
-    uint64_t ns;
+    uint64_t wip_ns; /* now, in its unfinished requests */
+    uint64_t shared_ns;
+    uint64_t recompute_ns;
 };
 
 struct batch {
@@ -28,8 +30,8 @@ struct batch {
     uint32_t cap;
     uint64_t first_ns; /* monotonic: when its first task came in */
     struct engine_books books;
-    struct batch_wip *wip;
-    uint32_t wip_count;
+    struct batch_job *job;
+    uint32_t jobs_count;
     unsigned stop; /* the stop that it answers (orders.h): the device has nothing left; 0: none */
 };
 
@@ -40,7 +42,7 @@ void batch_free(struct batch *batch); /* and its tasks; NULL is allowed */
 void batch_add(struct batch *batch, struct task *task, uint64_t now_ns);
 
 /* Adds to the entry of the job, which is made when it is not there. */
-void batch_add_wip(struct batch *batch, struct uuid job, uint64_t ns);
+void batch_add_job(struct batch *batch, const struct batch_job *add);
 
 static inline struct batch *batch_of(struct mail *mail)
 {

@@ -151,6 +151,33 @@ static void collect(struct device_loop *loop, uint64_t now_ns)
 
 /* ------------------------------------------------------------------------------------ cuts ---- */
 
+/* Whoever had such time since the cut before is still in the engine, or ended since. */
+static const struct task *task_of_group(const struct device_loop *loop, const struct batch *batch,
+                                        uint64_t group)
+{
+    for (uint32_t i = batch->count; i-- > 0;)
+        if (running_group_of(batch->task[i]->chunk->job->id) == group)
+            return batch->task[i];
+    for (const struct task *task = loop->running.newest; task; task = task->later)
+        if (running_group_of(task->chunk->job->id) == group)
+            return task;
+    return NULL;
+}
+
+static void add_groups(struct device_loop *loop, struct batch *batch)
+{
+    struct engine_group_books told;
+
+    while (engine_group_books(loop->engine, &told)) {
+        const struct task *task = task_of_group(loop, batch, told.group);
+
+        assert(task);
+        batch_add_job(batch, &(struct batch_job){.job = task->chunk->job->id,
+                                                 .shared_ns = told.shared_ns,
+                                                 .recompute_ns = told.recompute_ns});
+    }
+}
+
 static void cut(struct device_loop *loop, unsigned stop, uint64_t now_ns)
 {
     struct batch *batch = loop->open;
@@ -164,8 +191,10 @@ static void cut(struct device_loop *loop, unsigned stop, uint64_t now_ns)
         const struct task *task = running_task_of(live.tag);
 
         if (live.cost_ns > 0)
-            batch_add_wip(batch, task->chunk->job->id, live.cost_ns);
+            batch_add_job(batch, &(struct batch_job){.job = task->chunk->job->id,
+                                                     .wip_ns = live.cost_ns});
     }
+    add_groups(loop, batch);
     batch->stop = stop;
     loop->open = batch_new();
     loop->cut_ns = now_ns;

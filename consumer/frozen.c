@@ -162,11 +162,18 @@ static void add_task(struct frozen *frozen, const struct task *task,
 
 static void add_jobs(struct frozen *frozen, const struct batch *batch)
 {
-    for (uint32_t i = 0; i < batch->wip_count; i++) {
+    for (uint32_t i = 0; i < batch->jobs_count; i++) {
+        const struct batch_job *job = &batch->job[i];
+
         grow(&frozen->jobs, i, &frozen->jobs_cap, sizeof *frozen->jobs);
-        frozen->jobs[i] = (struct commit_job){.job = batch->wip[i].job, .wip_ns = batch->wip[i].ns};
+        frozen->jobs[i] = (struct commit_job){
+            .job = job->job,
+            .wip_ns = job->wip_ns,
+            .shared_ns = job->shared_ns,
+            .recompute_ns = job->recompute_ns,
+        };
     }
-    frozen->batch.jobs_count = batch->wip_count;
+    frozen->batch.jobs_count = batch->jobs_count;
 }
 
 /* The buffer has its final place now. */

@@ -2,6 +2,7 @@
 #include "consumer/running.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static uint64_t tag_of(const struct task *task)
 {
@@ -29,10 +30,21 @@ static void take_out(struct running *running, struct task *task)
     atomic_fetch_sub_explicit(&running->gauges->running, 1, memory_order_relaxed);
 }
 
+/* The random bits of the id, and its time: two jobs at once have not the same. */
+uint64_t running_group_of(struct uuid job)
+{
+    uint64_t half[2];
+
+    memcpy(half, job.bytes, sizeof half);
+    half[0] = half[0] * 0x9e3779b97f4a7c15u ^ half[1];
+    return half[0] != 0 ? half[0] : 1;
+}
+
 enum err running_submit(struct running *running, struct task *task, uint64_t give_up_ns)
 {
     struct engine_request request = {
         .tag = tag_of(task),
+        .group = running_group_of(task->chunk->job->id),
         .kind = task->endpoint == ENDPOINT_EMBEDDINGS ? ENGINE_EMBED : ENGINE_GENERATE,
         .prompt = task->prompt,
         .prompt_len = task->prompt_len,

@@ -30,6 +30,9 @@ static inline bool running_is_empty(const struct running *running)
  */
 enum err running_submit(struct running *running, struct task *task, uint64_t give_up_ns);
 
+/* A job's number as a group of requests, by which the engine knows what they have in common. */
+uint64_t running_group_of(struct uuid job);
+
 /* Takes out what nobody wants any more, or everything; their events come as any other's. */
 void running_withdraw(struct running *running, bool all);
 void running_withdraw_late(struct running *running, uint64_t now_ns);

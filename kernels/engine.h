@@ -107,7 +107,7 @@ struct engine_request {
     uint64_t tag; /* the caller's name for it, unique among those not yet delivered */
     enum engine_kind kind;
     uint64_t group; /* 0: none. Requests of one group that begin alike share the KV blocks of that
-                     * beginning, and no others do. Of ENGINE_GENERATE only */
+                     * beginning, and no others do; embeddings share nothing */
     const uint32_t *prompt;  /* copied, as are `resumed` and `stop` */
     uint32_t prompt_len;     /* >= 1 */
     const uint32_t *resumed; /* tokens that an earlier attempt generated */
@@ -226,11 +226,18 @@ struct engine_books {
     uint64_t idle_ns;
 };
 
+/* Of a group, in `shared` and in `recompute`. */
+struct engine_group_books {
+    uint64_t group;
+    uint64_t shared_ns; /* rows that others of the group, in the engine then, had before them too */
+    uint64_t recompute_ns;
+};
+
 /*
- * Time in `shared` that was not told yet, group by group, until false: what rows cost that others of
- * the group, in the engine at the time, had before them too. All that was ever told is shared_ns.
+ * What was not told yet, group by group, until false. With requests that all have a group, what was
+ * ever told adds up to shared_ns and recompute_ns of the books.
  */
-bool engine_shared(struct engine *engine, uint64_t *ret_group, uint64_t *ret_ns);
+bool engine_group_books(struct engine *engine, struct engine_group_books *ret);
 
 /* Each field is counted on its own, none is a remainder. Cumulative. */
 void engine_books(const struct engine *engine, struct engine_books *ret);

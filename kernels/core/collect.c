@@ -182,10 +182,12 @@ static uint32_t take_entry(struct engine *engine, const struct flight *flight,
     sequence->flights &= ~(1u << (flight - engine->flights));
     if (i >= flight->decodes && flight->common[i]) {
         engine->books.shared_ns += share_ns;
-        groups_charge(&engine->groups, sequence->group, share_ns);
+        groups_charge(&engine->groups, sequence->group, share_ns, 0);
     } else if (flight->step->seq_ctx[i] < sequence->paid) {
         sequence->recompute_ns += share_ns;
         engine->books.recompute_ns += share_ns;
+        if (sequence->group != NULL)
+            groups_charge(&engine->groups, sequence->group, 0, share_ns);
     } else {
         sequence->cost_ns += share_ns;
         engine->books.live_ns += share_ns;

@@ -67,10 +67,11 @@ static struct sequence *copy_request(struct engine *engine, const struct engine_
                                                     : request->prompt_len + request->tokens_max - 1;
     sequence->tag = request->tag;
     sequence->order = engine->submitted++;
-    if (request->group != 0 && request->kind == ENGINE_GENERATE) {
+    if (request->group != 0) {
         sequence->group = groups_get(&engine->groups, request->group, sequence->order);
         sequence->group->sequences++;
-        prefix_join(&engine->prefix, sequence);
+        if (request->kind == ENGINE_GENERATE) /* an embedding wants the last state of each row */
+            prefix_join(&engine->prefix, sequence);
     }
     sequence->sampling = request->sampling;
     if (request->kind == ENGINE_EMBED)
@@ -237,9 +238,9 @@ bool engine_checkpoint(struct engine *engine, uint32_t *cursor, struct engine_ch
     return false;
 }
 
-bool engine_shared(struct engine *engine, uint64_t *ret_group, uint64_t *ret_ns)
+bool engine_group_books(struct engine *engine, struct engine_group_books *ret)
 {
-    return groups_tell(&engine->groups, ret_group, ret_ns);
+    return groups_tell(&engine->groups, ret);
 }
 
 void engine_books(const struct engine *engine, struct engine_books *ret)

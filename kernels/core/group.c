@@ -112,10 +112,12 @@ void groups_tidy(struct groups *groups, struct group *group)
     free(group);
 }
 
-void groups_charge(struct groups *groups, struct group *group, uint64_t ns)
+void groups_charge(struct groups *groups, struct group *group, uint64_t shared_ns,
+                   uint64_t recompute_ns)
 {
-    group->shared_ns += ns;
-    if (group->untold || group->shared_ns == 0)
+    group->shared_ns += shared_ns;
+    group->recompute_ns += recompute_ns;
+    if (group->untold || group->shared_ns + group->recompute_ns == 0)
         return;
     group->untold = true;
     group->next_untold = NULL;
@@ -123,16 +125,15 @@ void groups_charge(struct groups *groups, struct group *group, uint64_t ns)
     groups->untold_last = group;
 }
 
-bool groups_tell(struct groups *groups, uint64_t *ret_id, uint64_t *ret_ns)
+bool groups_tell(struct groups *groups, struct engine_group_books *ret)
 {
     struct group *group = groups->untold;
 
     if (group == NULL)
         return false;
     groups->untold = group->next_untold;
-    *ret_id = group->id;
-    *ret_ns = group->shared_ns;
-    group->shared_ns = 0;
+    *ret = (struct engine_group_books){group->id, group->shared_ns, group->recompute_ns};
+    group->shared_ns = group->recompute_ns = 0;
     group->untold = false;
     groups_tidy(groups, group);
     return true;

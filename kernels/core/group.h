@@ -8,6 +8,8 @@
 #ifndef MSERVE_KERNELS_CORE_GROUP_H
 #define MSERVE_KERNELS_CORE_GROUP_H
 
+#include "kernels/engine.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -25,7 +27,8 @@ void lengths_add(struct lengths *lengths, uint32_t tokens);
 struct group {
     uint64_t id;        /* the caller's number, never 0 */
     uint64_t order;     /* of the submission that made it: its place among groups */
-    uint64_t shared_ns; /* not told yet */
+    uint64_t shared_ns; /* not told yet, as is: */
+    uint64_t recompute_ns;
     uint32_t sequences; /* in the engine */
     uint32_t nodes;     /* of the prefix tree */
     bool untold;        /* in groups->untold */
@@ -51,10 +54,11 @@ struct group *groups_get(struct groups *groups, uint64_t id, uint64_t order);
 /* After a sequence, a node or its time has gone: drops the group when nothing is left of it. */
 void groups_tidy(struct groups *groups, struct group *group);
 
-/* Time of its common beginning. */
-void groups_charge(struct groups *groups, struct group *group, uint64_t ns);
+/* Time of its common beginning, and of rows read again. */
+void groups_charge(struct groups *groups, struct group *group, uint64_t shared_ns,
+                   uint64_t recompute_ns);
 
 /* Takes the next that has time to tell; false when there is none. */
-bool groups_tell(struct groups *groups, uint64_t *ret_id, uint64_t *ret_ns);
+bool groups_tell(struct groups *groups, struct engine_group_books *ret);
 
 #endif

@@ -26,6 +26,7 @@ struct bench {
     atomic_int opened; /* 1 + enum err */
     struct engine_books before;
     uint64_t wip_ns;
+    uint64_t shared_ns, recompute_ns; /* of all batches */
 };
 
 static void on_opened(void *context, enum err err)
@@ -98,15 +99,22 @@ static void assert_books(struct bench *bench, const struct batch *batch)
 {
     struct books_entry entry;
     uint64_t ended = 0;
-    uint64_t wip = 0;
+    uint64_t wip = 0, shared = 0, recompute = 0;
 
     for (uint32_t i = 0; i < batch->count; i++)
         ended += batch->task[i]->cost.ns;
-    for (uint32_t i = 0; i < batch->wip_count; i++)
-        wip += batch->wip[i].ns;
+    for (uint32_t i = 0; i < batch->jobs_count; i++) {
+        wip += batch->job[i].wip_ns;
+        shared += batch->job[i].shared_ns;
+        recompute += batch->job[i].recompute_ns;
+    }
     books_between(&bench->before, &batch->books, &entry);
     assert_int_equal(books_gap(&entry, bench->wip_ns, ended), 0);
     assert_int_equal(wip, entry.wip_ns);
+    assert_int_equal(shared, entry.shared_ns); /* jobs have all of it */
+    assert_int_equal(recompute, entry.recompute_ns);
+    bench->shared_ns += shared;
+    bench->recompute_ns += recompute;
     bench->before = batch->books;
     bench->wip_ns = entry.wip_ns;
 }
@@ -158,6 +166,37 @@ static void test_every_request_ends_once_and_the_books_add_up(void **state)
     assert_int_equal(atomic_load(&bench.gauges.running), 0);
     bench_close(&bench);
     made_close(&made);
+}
+
+/* Prompts of a job that begin alike are computed once; what that took is the job's, on no row. */
+static void test_a_common_beginning_is_booked_on_its_job(void **state)
+{
+    struct made made[2];
+    struct bench bench;
+    uint32_t ended = 0, cached = 0;
+
+    (void)state;
+    bench_open(&bench, 0, 4);
+    atomic_store(&bench.gauges.launch_until_ns, 0); /* hold it until all are there */
+    for (uint8_t job = 0; job < 2; job++) {
+        made_open(&made[job], (uint8_t)(job + 1), ENDPOINT_COMPLETIONS, 8);
+        for (uint32_t i = 0; i < 8; i++)
+            post(&bench, made_task(&made[job], i, 120 + i, 5));
+    }
+    atomic_store(&bench.gauges.launch_until_ns, UINT64_MAX);
+    while (ended < 16) {
+        struct batch *batch = next_batch(&bench);
+
+        for (uint32_t i = 0; i < batch->count; i++)
+            cached += batch->task[i]->cost.cached_tokens;
+        ended += batch->count;
+        batch_free(batch);
+    }
+    assert_int_equal(cached, 2 * 7 * 96); /* of all but the first of each job */
+    assert_true(bench.shared_ns > 2 * 96 * 1001);
+    bench_close(&bench);
+    made_close(&made[0]);
+    made_close(&made[1]);
 }
 
 /* A job of two requests that comes behind one of sixty is not the last to be done. */
@@ -324,6 +363,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_request_ends_once_and_the_books_add_up),
+        cmocka_unit_test(test_a_common_beginning_is_booked_on_its_job),
         cmocka_unit_test(test_jobs_are_served_in_turn),
         cmocka_unit_test(test_a_cancelled_job_ends_with_what_it_cost),
         cmocka_unit_test(test_stop_gives_everything_back_and_go_goes_on),

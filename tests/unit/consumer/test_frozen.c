@@ -63,7 +63,10 @@ static void test_each_outcome_goes_where_it_belongs(void **state)
     add(batch, &made, 2, TASK_CANCELLED, 5);
     add(batch, &made, 3, TASK_CANCELLED, 0); /* had not begun: no attempt */
     add(batch, &made, 4, TASK_DROPPED, 3);   /* no row: somebody else runs it */
-    batch_add_wip(batch, made_uuid(1), 7);
+    batch_add_job(batch, &(struct batch_job){.job = made_uuid(1), .wip_ns = 7});
+    batch_add_job(batch, &(struct batch_job){.job = made_uuid(2), .shared_ns = 4});
+    batch_add_job(batch,
+                  &(struct batch_job){.job = made_uuid(1), .shared_ns = 2, .recompute_ns = 9});
     frozen_build(&frozen, batch, &entry, &frame);
 
     assert_int_equal(frozen.batch.rows_count, 4);
@@ -73,7 +76,11 @@ static void test_each_outcome_goes_where_it_belongs(void **state)
     assert_int_equal(frozen.ended_ns, 38);
     assert_int_equal(frozen.batch.partitions_count, 1);
     assert_int_equal(frozen.batch.chunks_count, 1);
+    assert_int_equal(frozen.batch.jobs_count, 2);
     assert_int_equal(frozen.batch.jobs[0].wip_ns, 7);
+    assert_int_equal(frozen.batch.jobs[0].shared_ns, 2);
+    assert_int_equal(frozen.batch.jobs[0].recompute_ns, 9);
+    assert_int_equal(frozen.batch.jobs[1].shared_ns, 4);
     assert_int_equal(frozen.batch.rows[0].status_code, 200);
     assert_memory_equal(frozen.batch.rows[1].response.data, "{\"error\":{\"message\":\"No.\"", 25);
     assert_null(frozen.batch.rows[2].response.data);

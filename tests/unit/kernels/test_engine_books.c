@@ -103,15 +103,24 @@ static void ask_oracle(const struct scenario *scenario, const struct outcome *an
 
 static void compare(struct engine *engine, const struct oracle *oracle)
 {
-    uint64_t group_ns[ORACLE_GROUPS] = {0}, group, ns;
+    uint64_t group_ns[ORACLE_GROUPS] = {0}, again_ns[ORACLE_GROUPS] = {0};
+    struct engine_group_books told;
     struct engine_books books;
 
     engine_books(engine, &books);
-    while (engine_shared(engine, &group, &ns)) {
-        assert_true(group < ORACLE_GROUPS && group_ns[group] == 0 && ns > 0);
-        group_ns[group] = ns;
+    while (engine_group_books(engine, &told)) {
+        assert_true(told.group > 0 && told.group < ORACLE_GROUPS);
+        assert_int_equal(group_ns[told.group] + again_ns[told.group], 0); /* told once */
+        group_ns[told.group] = told.shared_ns;
+        again_ns[told.group] = told.recompute_ns;
     }
     assert_memory_equal(group_ns, oracle->group_ns, sizeof(group_ns));
+    for (uint32_t number = 0; number < oracle->len; number++)
+        again_ns[number % ORACLE_GROUPS] -= number % ORACLE_GROUPS == 0 /* no group */
+                                                ? 0
+                                                : oracle->request[number].recompute_ns;
+    for (uint32_t group = 0; group < ORACLE_GROUPS; group++)
+        assert_int_equal(again_ns[group], 0);
     assert_int_equal(books.shared_ns, oracle->shared_ns);
     assert_int_equal(books.held_ns, oracle->held_ns);
     assert_int_equal(books.delivered_ns, oracle->delivered_ns);

@@ -133,7 +133,8 @@ static void act(struct schedule *schedule)
 static void finish(struct schedule *schedule)
 {
     struct engine_step_info info = {0};
-    uint64_t group, ns, shared_ns = 0;
+    uint64_t shared_ns = 0, recompute_ns = 0;
+    struct engine_group_books told;
     struct engine_books books;
     struct engine_event event;
 
@@ -148,9 +149,12 @@ static void finish(struct schedule *schedule)
     assert_int_equal(schedule->ended, schedule->submitted);
     engine_books(schedule->engine, &books);
     assert_int_equal(books.live_ns + books.idle_ns, 0);
-    while (engine_shared(schedule->engine, &group, &ns))
-        shared_ns += ns;
+    while (engine_group_books(schedule->engine, &told)) {
+        shared_ns += told.shared_ns;
+        recompute_ns += told.recompute_ns;
+    }
     assert_int_equal(books.shared_ns, shared_ns);
+    assert_true(recompute_ns <= books.recompute_ns); /* some have no group */
     assert_int_equal(books.delivered_ns, schedule->sum_ns);
     assert_int_equal(books.recompute_ns, schedule->sum_recompute_ns);
     assert_int_equal(books.held_ns, engine_clock_ns(schedule->engine));
