@@ -41,8 +41,6 @@ static void weigh(const float *logits, uint32_t vocab, float highest, float temp
         weight[i] = maths_exp32((logits[i] - highest) / temperature);
 }
 
-const struct sample_loops sample_plain = {sample_finite, sample_greedy, weigh};
-
 static bool before(const float *weight, uint32_t a, uint32_t b)
 {
     return weight[a] > weight[b] || (weight[a] == weight[b] && a < b);
@@ -169,6 +167,8 @@ float sample_logprob(const float *logits, uint32_t vocab, uint32_t id)
     value = ((double)logits[id] - (double)highest) - maths_log(total);
     return value < 0.0 ? (float)value : 0.0f; /* the highest itself adds 1: rounding only */
 }
+
+const struct sample_loops sample_plain = {sample_finite, sample_greedy, weigh, sample_logprob};
 
 uint32_t sample_token(const float *logits, uint32_t vocab, const struct engine_sampling *sampling,
                       uint32_t position, const struct sample_scratch *scratch)

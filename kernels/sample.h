@@ -28,6 +28,7 @@ struct sample_loops {
     /* weight = e^((logit - highest) / temperature); 0 where the quotient leaves float's range. */
     void (*weigh)(const float *logits, uint32_t vocab, float highest, float temperature,
                   float *weight);
+    float (*logprob)(const float *logits, uint32_t vocab, uint32_t id);
 };
 
 extern const struct sample_loops sample_plain;

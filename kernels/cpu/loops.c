@@ -190,6 +190,29 @@ static void weigh(const float *logits, uint32_t vocab, float highest, float temp
                    vocab - at);
 }
 
+/* As in sample.h: sixteen sums, whatever LANES is. */
+static float logprob(const float *logits, uint32_t vocab, uint32_t id)
+{
+    enum { SUMS = 16 };
+    const float highest = logits[greedy(logits, vocab)];
+    double sum[SUMS] = {0.0}, total = 0.0, value;
+    float part[SUMS];
+    uint32_t at = 0;
+
+    for (; at + SUMS <= vocab; at += SUMS) {
+        for (uint32_t i = 0; i < SUMS; i += LANES)
+            store(part + i, exponential(load(logits + at + i) - highest));
+        for (uint32_t i = 0; i < SUMS; i++)
+            sum[i] += (double)part[i];
+    }
+    for (uint32_t i = 0; at + i < vocab; i++)
+        sum[i] += (double)maths_exp32(logits[at + i] - highest);
+    for (uint32_t i = 0; i < SUMS; i++)
+        total += sum[i];
+    value = ((double)logits[id] - (double)highest) - maths_log(total);
+    return value < 0.0 ? (float)value : 0.0f;
+}
+
 const struct loops OF_ISA(loops) = {
     .norm = norm,
     .rotate = rotate,
@@ -197,5 +220,5 @@ const struct loops OF_ISA(loops) = {
     .to_half = to_half,
     .glu = glu,
     .attend = OF_ISA(attend),
-    .sample = {all_finite, greedy, weigh},
+    .sample = {all_finite, greedy, weigh, logprob},
 };

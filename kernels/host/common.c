@@ -95,21 +95,23 @@ static void sample_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread
     const struct job *job = arg;
     struct backend *backend = job->backend;
     struct sampled *sampled = &backend->steps[job->command->slot].sampled;
+    const struct sample_scratch *scratch = &backend->scratch[thread];
+    const struct sample_loops *loops = scratch->loops != NULL ? scratch->loops : &sample_plain;
 
     for (uint32_t i = begin; i < end; i++) {
         const float *logits = act_row(backend, ACT_LOGITS, i);
         uint32_t want = job->command->pick[i];
         const struct row *row = &backend->row[job->step->want_row[want]];
 
-        sampled->bad[want] = !sample_finite(logits, backend->hyper.vocab);
+        sampled->bad[want] = !loops->finite(logits, backend->hyper.vocab);
         sampled->token[want] =
             sampled->bad[want]
                 ? 0
                 : sample_token(logits, backend->hyper.vocab, &backend->slots.sampling[row->slot],
-                               row->position + 1, &backend->scratch[thread]);
+                               row->position + 1, scratch);
         if (backend->slots.logprobs[row->slot] && !sampled->bad[want])
             sampled->logprob[want] =
-                sample_logprob(logits, backend->hyper.vocab, sampled->token[want]);
+                loops->logprob(logits, backend->hyper.vocab, sampled->token[want]);
         backend->last[row->slot] = sampled->token[want];
     }
 }

@@ -51,8 +51,7 @@ static struct engine_sampling make_sampling(uint64_t *random)
     };
 }
 
-static void make_request(struct mix *mix, uint32_t i, const struct mix_kind *kind,
-                         uint64_t *random)
+static void make_request(struct mix *mix, uint32_t i, const struct mix_kind *kind, uint64_t *random)
 {
     struct engine_request *request = &mix->request[i];
 

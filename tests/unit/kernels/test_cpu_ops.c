@@ -156,6 +156,9 @@ static void test_sampling_loops_are_the_plain_ones(void **state)
         loops->sample.weigh(logits, len, 200.0f, 1.3f, got);
         sample_plain.weigh(logits, len, 200.0f, 1.3f, want);
         assert_memory_equal(got, want, len * sizeof(float));
+        got[0] = loops->sample.logprob(logits, len, len / 2);
+        want[0] = sample_logprob(logits, len, len / 2);
+        assert_memory_equal(got, want, sizeof(float));
         assert_true(loops->sample.finite(logits, len));
         logits[len - 1] = len % 3 == 0 ? NAN : len % 3 == 1 ? INFINITY : -INFINITY;
         assert_false(loops->sample.finite(logits, len));
