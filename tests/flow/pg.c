@@ -70,9 +70,9 @@ struct db_options pg_options(void)
 {
     return (struct db_options){.dsn = dsn,
                                .application_name = "mserve-test",
-                               .reply_timeout_ms = 20000,
-                               .lock_timeout_ms = 1000,
-                               .statement_timeout_ms = 15000,
+                               .reply_timeout_ms = 60000,
+                               .lock_timeout_ms = 20000,
+                               .statement_timeout_ms = 60000,
                                .idle_in_transaction_timeout_ms = 10000};
 }
 

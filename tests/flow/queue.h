@@ -11,7 +11,12 @@
 #include "sql/lease.h"
 #include "sql/work.h"
 
-enum { QUEUE_PARTITIONS = 4, QUEUE_CHUNK_LINES = 16, QUEUE_LINES_MAX = 4096 };
+enum {
+    QUEUE_PARTITIONS = 4,
+    QUEUE_CHUNK_LINES = 16,
+    QUEUE_LINES_MAX = 4096,
+    LEASE_LONG_MS = 600000, /* does not run out while a test lasts, on the slowest machine */
+};
 
 /* Migrates the fresh database and registers the tier. */
 void queue_set_up(struct db *db);

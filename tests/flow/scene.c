@@ -102,7 +102,7 @@ void scene_await_blocked(struct db *db, int count)
 {
     int64_t blocked = 0;
 
-    for (int i = 0; i < 500 && blocked != count; i++) {
+    for (int i = 0; i < 6000 && blocked != count; i++) {
         usleep(i ? 10000 : 0);
         blocked = pg_number(db, "select count(*) from pg_stat_activity where "
                                 "datname = current_database() and wait_event_type = 'Lock'");

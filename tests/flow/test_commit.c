@@ -32,7 +32,7 @@ static int64_t rows(void)
 static void test_a_commit_writes_rows_bits_deltas_and_books(void **state)
 {
     struct job job = queue_job(db, "one", 40, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 40, ROW_COMPLETED);
     struct commit_result result;
 
@@ -62,7 +62,7 @@ static void test_a_commit_writes_rows_bits_deltas_and_books(void **state)
 static void test_nothing_lands_twice(void **state)
 {
     struct job job = queue_job(db, "twice", 32, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 16, ROW_COMPLETED);
     struct queue_batch *wider;
     struct commit_result result;
@@ -95,7 +95,7 @@ static void test_nothing_lands_twice(void **state)
 static void test_a_lost_partition_is_named_and_the_rest_lands(void **state)
 {
     struct job job = queue_job(db, "fenced", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     struct commit_attempt attempt;
     struct commit_result result;
@@ -136,7 +136,7 @@ static void test_a_lost_partition_is_named_and_the_rest_lands(void **state)
 static void test_a_buried_worker_writes_nothing(void **state)
 {
     struct job job = queue_job(db, "buried", 16, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 16, ROW_COMPLETED);
     struct commit_result result;
 
@@ -154,7 +154,7 @@ static void test_a_buried_worker_writes_nothing(void **state)
 static void test_a_database_that_went_back_is_noticed(void **state)
 {
     struct job job = queue_job(db, "history", 32, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 16, ROW_COMPLETED);
     struct queue_batch *next;
     struct commit_result result;
@@ -175,7 +175,7 @@ static void test_a_database_that_went_back_is_noticed(void **state)
 static void test_unstorable_rows_are_found_by_halving(void **state)
 {
     struct job job = queue_job(db, "halves", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     struct commit_result result;
 
@@ -204,7 +204,7 @@ static void test_unstorable_rows_are_found_by_halving(void **state)
 static void test_a_line_twice_in_a_batch_is_a_mistake(void **state)
 {
     struct job job = queue_job(db, "line", 16, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 16, ROW_COMPLETED);
     struct commit_result result;
 
@@ -220,7 +220,7 @@ static void test_a_line_twice_in_a_batch_is_a_mistake(void **state)
 static void test_a_chunk_outside_the_fence_is_a_mistake(void **state)
 {
     struct job job = queue_job(db, "outside", 16, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 16, ROW_COMPLETED);
     struct commit_result result;
 
@@ -236,7 +236,7 @@ static void test_a_chunk_outside_the_fence_is_a_mistake(void **state)
 static void test_books_alone_are_a_commit(void **state)
 {
     struct job job = queue_job(db, "books", 16, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 0, ROW_COMPLETED);
     struct commit_job of_job = {job.job, 70, 5, 6, 7};
     struct commit_result result;

@@ -35,14 +35,14 @@ static uint32_t share(struct queue_worker *worker)
 /* Four partitions: four for one, two each for two, 2 + 1 + 1 for three; who drains has none. */
 static void test_live_workers_share_to_the_last_partition(void **state)
 {
-    struct queue_worker a = queue_worker("a", 30000, 0), b, c;
+    struct queue_worker a = queue_worker("a", LEASE_LONG_MS, 0), b, c;
 
     (void)state;
     assert_int_equal(share(&a), 4);
-    b = queue_worker("b", 30000, 0);
+    b = queue_worker("b", LEASE_LONG_MS, 0);
     assert_int_equal(share(&a) + share(&b), 4);
     assert_int_equal(share(&a), 2);
-    c = queue_worker("c", 30000, 0);
+    c = queue_worker("c", LEASE_LONG_MS, 0);
     assert_int_equal(share(&a) + share(&b) + share(&c), 4);
     assert_in_range(share(&c), 1, 2);
     assert_int_equal(lease_drain(b.db, &b.lease), ERR_OK);
@@ -58,7 +58,8 @@ static void test_live_workers_share_to_the_last_partition(void **state)
 /* Each partition has one owner; each claim raises its epoch and draws a new token. */
 static void test_a_partition_is_claimed_only_when_free(void **state)
 {
-    struct queue_worker a = queue_worker("a", 30000, 3), b = queue_worker("b", 30000, 4);
+    struct queue_worker a = queue_worker("a", LEASE_LONG_MS, 3),
+                        b = queue_worker("b", LEASE_LONG_MS, 4);
     struct lease_partition again;
     struct commit_partition before = a.partitions[0];
     int32_t part = before.part;
@@ -87,7 +88,7 @@ static void test_claimers_do_not_get_the_same_partition(void **state)
         pid_t pid = fork();
 
         if (pid == 0)
-            _exit((int)queue_worker("w", 30000, 4).partitions_count);
+            _exit((int)queue_worker("w", LEASE_LONG_MS, 4).partitions_count);
     }
     for (int i = 0; i < 6; i++) {
         assert_true(wait(&status) > 0);
@@ -105,7 +106,7 @@ static const char run_out[] =
 
 static void test_only_a_lease_that_ran_out_is_buried(void **state)
 {
-    struct queue_worker worker = queue_worker("w", 60000, 2);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 2);
     uint32_t count;
 
     (void)state;
@@ -129,7 +130,7 @@ static void test_only_a_lease_that_ran_out_is_buried(void **state)
 static void test_one_death_has_one_tail(void **state)
 {
     struct job job = queue_job(db, "tail", 64, true);
-    struct queue_worker dead = queue_worker("dead", 60000, 4), a, b;
+    struct queue_worker dead = queue_worker("dead", LEASE_LONG_MS, 4), a, b;
     struct queue_batch *batch = queue_batch(&dead, &job, 0, 10, ROW_COMPLETED);
     struct commit_job of_job = {job.job, 500, 0, 0, 0};
     struct commit_result result;
@@ -143,8 +144,8 @@ static void test_one_death_has_one_tail(void **state)
     assert_int_equal(queue_commit(&dead, batch, &result), ERR_OK);
     assert_int_equal(lease_renew(dead.db, &dead.lease, 1, batch->batch.books.held_ns + 40), ERR_OK);
     pg_do(db, run_out);
-    a = queue_worker("a", 30000, 0);
-    b = queue_worker("b", 30000, 0);
+    a = queue_worker("a", LEASE_LONG_MS, 0);
+    b = queue_worker("b", LEASE_LONG_MS, 0);
     assert_int_equal(lease_bury_expired(a.db, &count[0]), ERR_OK);
     assert_int_equal(lease_bury_expired(b.db, &count[1]), ERR_OK);
     queue_worker_claim(&a, 2);
@@ -241,7 +242,7 @@ static void test_chunks_in_hand_and_lines_done_are_known(void **state)
 {
     static const int32_t all[] = {0, 1, 2, 3};
     struct job job = queue_job(db, "hand", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *batch = queue_batch(&worker, &job, 14, 20, ROW_COMPLETED);
     struct work_in_hand in_hand = {job.job, 3};
     struct work_query query = {

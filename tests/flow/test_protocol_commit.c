@@ -52,7 +52,7 @@ static int64_t rows_with(const char *status)
 static void test_results_then_the_cancelled_rows_of_the_same_lines(void **state)
 {
     struct job job = queue_job(db, "after", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct commit_result result;
 
     (void)state;
@@ -71,7 +71,7 @@ static void test_results_then_the_cancelled_rows_of_the_same_lines(void **state)
 static void test_cancelled_rows_then_results_of_the_same_lines(void **state)
 {
     struct job job = queue_job(db, "before", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct commit_result result;
 
     (void)state;
@@ -98,7 +98,7 @@ static void test_cancelled_rows_then_results_of_the_same_lines(void **state)
 static void test_a_sweeper_and_a_worker_never_both_write(void **state)
 {
     struct job job = queue_job(db, "trade", 64, true);
-    struct queue_worker sweeper = queue_worker("sweeper", 30000, 4), worker;
+    struct queue_worker sweeper = queue_worker("sweeper", LEASE_LONG_MS, 4), worker;
     struct queue_batch *b = queue_batch(&sweeper, &job, 0, 64, ROW_CANCELLED);
     struct commit_result result;
     enum job_state now;
@@ -107,7 +107,7 @@ static void test_a_sweeper_and_a_worker_never_both_write(void **state)
     assert_int_equal(job_cancel(db, &job.job, &now), ERR_OK);
     scene_expire(db, "sweeper");
     assert_int_equal(lease_bury_expired(db, NULL), ERR_OK);
-    worker = queue_worker("worker", 30000, 4);
+    worker = queue_worker("worker", LEASE_LONG_MS, 4);
     commit_lines(&worker, &job, 0, 20, ROW_COMPLETED);
     assert_int_equal(queue_commit(&sweeper, b, &result), ERR_LOST);
     assert_int_equal(scene_rows(db), 20);
@@ -124,7 +124,8 @@ static void test_a_sweeper_and_a_worker_never_both_write(void **state)
 static void test_a_released_partition_is_fenced(void **state)
 {
     struct job job = queue_job(db, "release", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4), heir = queue_worker("h", 30000, 0);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4),
+                        heir = queue_worker("h", LEASE_LONG_MS, 0);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     int32_t part = worker.partitions[1].part;
     struct commit_result result;
@@ -160,7 +161,7 @@ static void test_a_deadlock_is_sent_again(void **state)
 
     (void)state;
     patient.lock_timeout_ms = 10000;
-    worker = scene_worker("w", 30000, &patient);
+    worker = scene_worker("w", LEASE_LONG_MS, &patient);
     queue_worker_claim(&worker, QUEUE_PARTITIONS);
     b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     assert_int_equal(db_open(&patient, &other), ERR_OK);
@@ -197,7 +198,7 @@ static void test_a_lock_that_takes_too_long_is_tried_again(void **state)
 
     (void)state;
     hasty.lock_timeout_ms = 50;
-    worker = scene_worker("w", 30000, &hasty);
+    worker = scene_worker("w", LEASE_LONG_MS, &hasty);
     queue_worker_claim(&worker, QUEUE_PARTITIONS);
     b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     assert_int_equal(db_begin(other), ERR_OK);
@@ -220,7 +221,7 @@ static void test_rows_that_cannot_be_stored(void **state)
 {
     enum { DEPTH = 200000 };
     struct job job = queue_job(db, "unstorable", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     char *deep = malloc(DEPTH);
     struct commit_result result;
@@ -254,7 +255,7 @@ static void test_rows_that_cannot_be_stored(void **state)
 static void test_a_batch_of_nothing_but_unstorable_rows(void **state)
 {
     struct job job = queue_job(db, "all", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     struct commit_result result;
 

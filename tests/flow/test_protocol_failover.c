@@ -41,7 +41,7 @@ static uint64_t commit_lines(struct queue_worker *worker, const struct job *job,
 static void test_a_commit_that_was_lost_with_its_reply(void **state)
 {
     struct job job = queue_job(db, "lost", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     struct commit_result result;
 
@@ -73,7 +73,7 @@ static void test_confirmed_commits_that_were_lost(void **state)
 
         scene_clear(db);
         job = queue_job(db, "k", 128, true);
-        worker = queue_worker("w", 30000, 4);
+        worker = queue_worker("w", LEASE_LONG_MS, 4);
         kept_ns = commit_lines(&worker, &job, 0, 16);
         history_mark(db);
         for (uint32_t i = 1; i <= k; i++)
@@ -89,7 +89,7 @@ static void test_confirmed_commits_that_were_lost(void **state)
                          ERR_OK);
         assert_int_equal(scene_rows(db), 16);
         assert_int_equal(pg_number(db, "select sum(lost_ns) from mserve.worker_ledger"), lost_ns);
-        heir = queue_worker("heir", 30000, 4);
+        heir = queue_worker("heir", LEASE_LONG_MS, 4);
         assert_int_equal(heir.partitions_count, 4);
         commit_lines(&heir, &job, 16, 112);
         assert_int_equal(scene_rows(db), 128);
@@ -106,8 +106,8 @@ static void test_confirmed_commits_that_were_lost(void **state)
 static void test_a_claim_that_was_lost_is_fenced_by_its_token(void **state)
 {
     struct job job = queue_job(db, "epoch", 64, true);
-    struct queue_worker early = queue_worker("early", 30000, 0);
-    struct queue_worker late = queue_worker("late", 30000, 0);
+    struct queue_worker early = queue_worker("early", LEASE_LONG_MS, 0);
+    struct queue_worker late = queue_worker("late", LEASE_LONG_MS, 0);
     struct queue_batch *b;
     struct commit_result result;
 
@@ -148,7 +148,7 @@ static void test_a_registration_that_was_lost(void **state)
 
     (void)state;
     history_mark(db);
-    worker = queue_worker("w", 30000, 4);
+    worker = queue_worker("w", LEASE_LONG_MS, 4);
     commit_lines(&worker, &job, 0, 32);
     b = queue_batch(&worker, &job, 32, 32, ROW_COMPLETED);
     history_go_back(db);
@@ -168,7 +168,8 @@ static void test_a_registration_that_was_lost(void **state)
 static void test_a_burial_that_was_lost(void **state)
 {
     struct job job = queue_job(db, "burial", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4), heir = queue_worker("h", 30000, 0);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4),
+                        heir = queue_worker("h", LEASE_LONG_MS, 0);
     struct queue_batch *more;
     struct commit_result result;
 
@@ -206,7 +207,7 @@ static void test_a_seal_that_was_lost(void **state)
         enum job_state now;
 
         scene_clear(db);
-        worker = queue_worker("w", 30000, 4);
+        worker = queue_worker("w", LEASE_LONG_MS, 4);
         if (is_job_lost)
             history_mark(db);
         job = queue_job(db, "seal", 64, false);
@@ -230,7 +231,7 @@ static void test_a_seal_that_was_lost(void **state)
 /* Books alone, of a job that is not there any more, go nowhere either. */
 static void test_the_books_of_a_job_that_was_lost(void **state)
 {
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct commit_job of_job = {.wip_ns = 5, .shared_ns = 3, .recompute_ns = 2};
     struct queue_batch *b;
     struct commit_result result;

@@ -73,13 +73,13 @@ static const struct mutant of_walk[] = {
 static const char *play_lost_claim(void)
 {
     struct job job = queue_job(db, "epoch", 64, true);
-    struct queue_worker early = queue_worker("early", 30000, 4), late;
+    struct queue_worker early = queue_worker("early", LEASE_LONG_MS, 4), late;
     struct queue_batch *b = queue_batch(&early, &job, 0, 64, ROW_COMPLETED);
     struct commit_result result;
     bool landed;
 
     pg_do(db, "update mserve.partitions set epoch = epoch - 1, owner = null");
-    late = queue_worker("late", 30000, 4);
+    late = queue_worker("late", LEASE_LONG_MS, 4);
     landed = queue_commit(&early, b, &result) != ERR_AGAIN || scene_rows(db) > 0;
     queue_worker_close(&early);
     queue_worker_close(&late);
@@ -99,7 +99,7 @@ static void *leave(void *arg)
 static const char *play_burial_in_flight(void)
 {
     struct job job = queue_job(db, "flight", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     struct commit_job of_job = {.job = job.job, .wip_ns = 500};
     struct db *blocker = pg_connect();
@@ -154,7 +154,7 @@ static const char *play_late_chunk(void)
 static const char *play_lost_seal(void)
 {
     struct job job = queue_job(db, "seal", 64, false);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     struct commit_result result;
 
@@ -168,7 +168,7 @@ static const char *play_lost_seal(void)
 static const char *play_late_delta(void)
 {
     struct job job = queue_job(db, "delta", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
     struct db *other = pg_connect();
     struct commit_result result;
@@ -188,7 +188,7 @@ static const char *play_late_delta(void)
 /* Somebody thinks that a lease ran out, and it was renewed in the meantime. */
 static const char *play_early_burial(void)
 {
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     int64_t buried;
 
     buried = pg_number(db, "select mserve.bury_worker(worker, null, 0, 'lease_ran_out')::integer "

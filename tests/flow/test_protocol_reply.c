@@ -35,7 +35,7 @@ static int64_t cost_of_rows(void)
 static struct queue_worker worker_on_wire(void)
 {
     struct db_options options = wire_options(wire);
-    struct queue_worker worker = scene_worker("wired", 30000, &options);
+    struct queue_worker worker = scene_worker("wired", LEASE_LONG_MS, &options);
 
     queue_worker_claim(&worker, QUEUE_PARTITIONS);
     return worker;
@@ -44,7 +44,7 @@ static struct queue_worker worker_on_wire(void)
 /* Its lease ran out while nobody looked; another buries it and takes all it had. */
 static struct queue_worker successor(void)
 {
-    struct queue_worker heir = queue_worker("heir", 30000, 0);
+    struct queue_worker heir = queue_worker("heir", LEASE_LONG_MS, 0);
     uint32_t buried;
 
     scene_expire(db, "wired");

@@ -2,7 +2,6 @@
  * test_protocol_zombie.c: workers that stop at any point, lose their lease while they sleep, and
  * wake up; what is taken from them is taken whole, and nothing follows.
  */
-#include "config/clock.h"
 #include "tests/flow/pg.h"
 #include "tests/flow/proof.h"
 #include "tests/flow/scene.h"
@@ -21,7 +20,7 @@
 
 #include <cmocka.h>
 
-enum { LEASE_MS = 250, LINES = 4096, SLACK_MS = 750 };
+enum { LEASE_MS = 250, LINES = 4096 };
 
 static struct db *db;
 static struct wire *wire;
@@ -36,22 +35,27 @@ static int set_up(void **state)
 
 static void await_rows(void)
 {
-    for (int i = 0; i < 500 && scene_rows(db) == 0; i++)
+    for (int i = 0; i < 6000 && scene_rows(db) == 0; i++)
         usleep(10000);
     assert_true(scene_rows(db) > 0);
 }
 
-/* Buries and claims until it has everything; how long that took, in milliseconds. */
-static uint64_t take_all(struct queue_worker *heir)
+/*
+ * Buries and claims until it has everything; how often it had to after the lease ran out. Each time
+ * takes a lock time-out at most.
+ */
+static unsigned take_all(struct queue_worker *heir)
 {
-    uint64_t start_ns = clock_mono_ns();
+    unsigned late = 0;
 
     while (heir->partitions_count < QUEUE_PARTITIONS) {
+        late += pg_number(db, "select count(*) from mserve.workers where name = 'zombie' and "
+                              "closed_at is null and lease_until < clock_timestamp()") > 0;
         assert_int_equal(lease_bury_expired(heir->db, NULL), ERR_OK);
         queue_worker_claim(heir, QUEUE_PARTITIONS - heir->partitions_count);
         usleep(5000);
     }
-    return (clock_mono_ns() - start_ns) / CLOCK_NS_PER_MS;
+    return late;
 }
 
 static void commit_all(struct queue_worker *worker, const struct job *job)
@@ -69,13 +73,13 @@ static void commit_all(struct queue_worker *worker, const struct job *job)
  */
 static void assert_succeeded_and_fenced(pid_t pid, const struct job *job)
 {
-    struct queue_worker heir = queue_worker("heir", 30000, 0);
-    uint64_t took_ms = take_all(&heir);
+    struct queue_worker heir = queue_worker("heir", LEASE_LONG_MS, 0);
+    unsigned late = take_all(&heir);
     int64_t before;
     int status;
 
-    if (took_ms > LEASE_MS + pg_options().lock_timeout_ms + SLACK_MS)
-        fail_msg("the claim took %d ms", (int)took_ms);
+    if (late > 2) /* what landed while it was waited for has renewed the lease, once */
+        fail_msg("after the lease had run out it took %u burials", late);
     commit_all(&heir, job);
     before = scene_rows(db);
     wire_go(wire);
@@ -165,9 +169,9 @@ static void *bury_and_claim(void *arg)
 static void test_two_that_find_a_dead_worker_bury_it_once(void **state)
 {
     struct job job = queue_job(db, "tail", 64, true);
-    struct queue_worker dead = queue_worker("dead", 30000, 2);
-    struct claimant claimants[] = {{.worker = queue_worker("a", 30000, 0)},
-                                   {.worker = queue_worker("b", 30000, 0)}};
+    struct queue_worker dead = queue_worker("dead", LEASE_LONG_MS, 2);
+    struct claimant claimants[] = {{.worker = queue_worker("a", LEASE_LONG_MS, 0)},
+                                   {.worker = queue_worker("b", LEASE_LONG_MS, 0)}};
     struct queue_batch *b = queue_batch(&dead, &job, 0, 64, ROW_COMPLETED);
     struct commit_job of_job = {.job = job.job, .wip_ns = 500};
     struct db *blocker = pg_connect();
@@ -256,8 +260,8 @@ static uint32_t open_lines(const struct queue_worker *worker)
 static void test_a_claim_behind_a_commit_sees_what_it_wrote(void **state)
 {
     struct job job = queue_job(db, "behind", 64, true);
-    struct queue_worker zombie = queue_worker("zombie", 30000, 4);
-    struct queue_worker heir = queue_worker("heir", 30000, 0);
+    struct queue_worker zombie = queue_worker("zombie", LEASE_LONG_MS, 4);
+    struct queue_worker heir = queue_worker("heir", LEASE_LONG_MS, 0);
     struct queue_batch *b = queue_batch(&zombie, &job, 0, 40, ROW_COMPLETED);
     struct db *blocker = block_chunk(2);
     struct scene_commit commit;
@@ -289,21 +293,24 @@ static void test_a_commit_that_lands_renews_the_lease(void **state)
 {
     struct job job = queue_job(db, "renew", 64, true);
     struct db_options patient = pg_options();
+    struct db_options impatient = pg_options();
     struct queue_worker worker;
     struct queue_batch *b;
     struct db *blocker = block_chunk(2);
     struct scene_commit commit;
+    struct db *hasty;
     uint32_t buried = 9;
 
     (void)state;
-    patient.lock_timeout_ms = 10000;
-    worker = scene_worker("slow", 30000, &patient);
+    impatient.lock_timeout_ms = 200;
+    assert_int_equal(db_open(&impatient, &hasty), ERR_OK);
+    worker = scene_worker("slow", LEASE_LONG_MS, &patient);
     queue_worker_claim(&worker, QUEUE_PARTITIONS);
     b = queue_batch(&worker, &job, 0, 40, ROW_COMPLETED);
     scene_expire(db, "slow");
     scene_commit_start(&commit, &worker, b);
     scene_await_blocked(db, 1);
-    assert_int_equal(lease_bury_expired(db, &buried), ERR_OK); /* it waits, and gives up */
+    assert_int_equal(lease_bury_expired(hasty, &buried), ERR_OK); /* it waits, and gives up */
     assert_int_equal(buried, 0);
     assert_int_equal(db_commit(blocker), ERR_OK);
     assert_int_equal(scene_commit_end(&commit), ERR_OK);
@@ -311,6 +318,7 @@ static void test_a_commit_that_lands_renews_the_lease(void **state)
     assert_int_equal(buried, 0);
     assert_int_equal(scene_rows(db), 40);
     proof_assert(db);
+    db_close(hasty);
     db_close(blocker);
     queue_worker_close(&worker);
     free(b);
@@ -320,8 +328,8 @@ static void test_a_commit_that_lands_renews_the_lease(void **state)
 static void test_nothing_that_a_buried_worker_says_is_heard(void **state)
 {
     struct job job = queue_job(db, "deaf", 64, true);
-    struct queue_worker zombie = queue_worker("zombie", 30000, 2);
-    struct queue_worker heir = queue_worker("heir", 30000, 0);
+    struct queue_worker zombie = queue_worker("zombie", LEASE_LONG_MS, 2);
+    struct queue_worker heir = queue_worker("heir", LEASE_LONG_MS, 0);
     struct queue_batch *b = queue_batch(&zombie, &job, 0, 64, ROW_COMPLETED);
     int32_t part = zombie.partitions[0].part;
     struct lease_partition claimed[4];

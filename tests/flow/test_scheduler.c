@@ -73,7 +73,7 @@ static void commit_lines(struct queue_worker *worker, const struct job *job, uin
 static void test_progress_is_folded_and_the_job_ends(void **state)
 {
     struct job job = queue_job(db, "fold", 40, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
 
     (void)state;
     commit_lines(&worker, &job, 0, 39);
@@ -98,7 +98,7 @@ static void test_progress_is_folded_and_the_job_ends(void **state)
 static void test_deltas_committed_out_of_id_order_are_all_folded(void **state)
 {
     struct job job = queue_job(db, "order", 40, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct db *other = pg_connect();
 
     (void)state;
@@ -145,7 +145,7 @@ static void test_a_long_queue_is_folded_in_bounded_pieces(void **state)
 static void test_only_lost_grows_after_the_end(void **state)
 {
     struct job job = queue_job(db, "after", 16, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
 
     (void)state;
     commit_lines(&worker, &job, 0, 16);
@@ -161,7 +161,7 @@ static void test_only_lost_grows_after_the_end(void **state)
 static void test_a_delta_that_does_not_fit_stops_nobody(void **state)
 {
     struct job bad = queue_job(db, "bad", 16, true), good = queue_job(db, "good", 16, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
 
     (void)state;
     pg_do(db, "insert into mserve.job_deltas (job, completed) select job, 17 from mserve.jobs "
@@ -178,7 +178,7 @@ static void test_a_delta_that_does_not_fit_stops_nobody(void **state)
 static void test_a_cancel_without_workers_ends_with_a_row_for_each_line(void **state)
 {
     struct job job = queue_job(db, "cancel", 200, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     enum job_state now;
 
     (void)state;
@@ -204,7 +204,7 @@ static void test_a_cancel_without_workers_ends_with_a_row_for_each_line(void **s
 static void test_held_partitions_are_left_to_their_holder(void **state)
 {
     struct job job = queue_job(db, "held", 64, true);
-    struct queue_worker worker = queue_worker("w", 30000, 2);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 2);
     struct queue_batch *b;
     struct commit_result result;
     enum job_state now;
@@ -248,7 +248,7 @@ static void test_a_job_past_its_window_expires(void **state)
 static void test_a_job_that_is_done_does_not_expire(void **state)
 {
     struct job job = queue_job(db, "done", 32, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
 
     (void)state;
     commit_lines(&worker, &job, 0, 32);
@@ -303,7 +303,8 @@ static void test_a_job_that_somebody_holds_expires_a_round_later(void **state)
 
 static void test_workers_whose_lease_ran_out_are_buried(void **state)
 {
-    struct queue_worker gone = queue_worker("gone", 1, 2), here = queue_worker("here", 30000, 2);
+    struct queue_worker gone = queue_worker("gone", 1, 2),
+                        here = queue_worker("here", LEASE_LONG_MS, 2);
 
     (void)state;
     usleep(5000);
@@ -325,7 +326,7 @@ static void test_workers_whose_lease_ran_out_are_buried(void **state)
  */
 static void test_after_a_restart_a_lease_is_left_to_renew(void **state)
 {
-    struct queue_worker back = queue_worker("back", 30000, 2);
+    struct queue_worker back = queue_worker("back", LEASE_LONG_MS, 2);
 
     (void)state;
     pg_do(db, "update mserve.workers set lease_until = now() - interval '1 s', "
@@ -342,7 +343,7 @@ static void test_after_a_restart_a_lease_is_left_to_renew(void **state)
 static void test_one_scheduler_at_a_time(void **state)
 {
     struct job job = queue_job(db, "two", 16, true);
-    struct queue_worker worker = queue_worker("w", 30000, 4);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
     struct db *other = pg_connect();
 
     (void)state;
@@ -380,7 +381,7 @@ static pid_t fork_scheduler(void)
 /* Two schedulers are killed again and again while jobs run and are cancelled: nothing is off. */
 static void test_schedulers_killed_at_any_moment(void **state)
 {
-    struct queue_worker worker = queue_worker("w", 30000, 2);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 2);
     pid_t pids[2] = {fork_scheduler(), fork_scheduler()};
     enum job_state now;
 

@@ -65,7 +65,7 @@ static int set_up(void **state)
     (void)state;
     queue_clear(db);
     job = queue_job(db, "views", 32, true);
-    worker = queue_worker("w", 30000, 4);
+    worker = queue_worker("w", LEASE_LONG_MS, 4);
     b = queue_batch(&worker, &job, 0, 32, ROW_COMPLETED);
     b->rows[1].response = SLICE("{ \"text\" : \"nul \\u0000 \\\" é\",\n \"n\": 1e400 }");
     b->rows[1].custom_id = SLICE("quote \" and \\ and \n");
