@@ -21,7 +21,7 @@ worker w1
 worker w2
 start s1 mserve-scheduler
 start s2 mserve-scheduler
-ok "the work begins" wait_until 15 sql_is t "select count(*) > 20 from mserve.results"
+ok "the work begins" wait_until 60 sql_is t "select count(*) > 20 from mserve.results"
 
 revive() { # whoever is not there is started again
     local name
@@ -77,13 +77,13 @@ ok "each line once, none beside" whole
 is "$(rows)" $((lines + uploads * small)) "as many as there are lines in the files"
 is "$(sql "select count(distinct (job, custom_id)) from mserve.results where status = 'completed'")" $((lines + uploads * small)) \
     "each under its own name, completed"
-ok "the jobs end" wait_until 15 sql_is "completed|$((uploads + 1))" "select state, count(*) from mserve.jobs group by 1"
-ok "those who died are buried" wait_until 10 sql_is 0 "select count(*) from mserve.workers where closed_at is null and lease_until < now()"
+ok "the jobs end" wait_until 60 sql_is "completed|$((uploads + 1))" "select state, count(*) from mserve.jobs group by 1"
+ok "those who died are buried" wait_until 60 sql_is 0 "select count(*) from mserve.workers where closed_at is null and lease_until < now()"
 is "$(unexplained)" "0|0|0|0" "the books add up"
 ok "and the ledger says so itself" ledger_is_balanced
-stop w1 10
+stop w1 60
 is $? 0 "the workers leave in good order"
-stop w2 10
+stop w2 60
 ok "after that too" ledger_is_balanced
 is "$(sql "select count(*) from mserve.workers where closed_at is null and device <> 'none'")" 0 "no worker is left open"
 note "$(sql "select 'lost ' || round(100.0 * sum(lost_ns) / sum(held_ns)) || ' % of ' || round(sum(held_ns) / 1e9) || ' s held' from mserve.worker_ledger")"

@@ -9,7 +9,7 @@ write_settings fixed_ns=5000000 pace=1
 # ---- a job from the log to rows
 ok "a job is put on the queue" feed 400 300 20 4 MARKER-IN-THE-BODY
 worker first
-ok "all its requests get rows" wait_until 20 all_done
+ok "all its requests get rows" wait_until 60 all_done
 ok "each line once, none beside" whole
 is "$(sql "select count(*) from mserve.results where status = 'completed' and status_code = 200
            and response->>'object' = 'text_completion' and (response->'usage'->>'completion_tokens')::int = 20
@@ -23,11 +23,9 @@ not_ok "and no body of a request" grep -q MARKER-IN-THE-BODY "$work/dump"
 
 # ---- SIGTERM while it works: what is finished is kept, the rest is given up, at its cost
 ok "another job" feed 1500 300 20 4
-wait_until 10 sql_is 1 "select (count(*) > 500)::int from mserve.results"
-begin=$SECONDS
-stop first 10
-is $? 0 "SIGTERM in mid-work: it leaves with status 0"
-ok "within its time" test $((SECONDS - begin)) -le 5
+wait_until 60 sql_is 1 "select (count(*) > 500)::int from mserve.results"
+stop first 60
+is $? 0 "SIGTERM in mid-work: it leaves with status 0, so within worker.drain"
 is "$(sql "select closed_why, draining from mserve.workers")" "drained|t" "its row says so"
 is "$(sql "select count(*) from mserve.partitions where owner is not null")" 0 "its partitions are free"
 is "$(unexplained)" "0|0|0|0" "the books add up after it left"
@@ -37,9 +35,9 @@ is "$(sql "select sum(gpu_ns) from mserve.attempts")" "$lost" "and stands in the
 isnt "$(rows)" 1900 "and some requests are still open"
 
 worker second
-ok "the next worker finishes the job" wait_until 30 all_done
+ok "the next worker finishes the job" wait_until 60 all_done
 ok "each line once, none beside, again" whole
-stop second 10
+stop second 60
 is $? 0 "an idle worker leaves with status 0"
 is "$(unexplained)" "0|0|0|0" "the books add up to the end"
 is "$(sql "select count(*) from mserve.workers where closed_at is null")" 0 "nobody is left"
@@ -47,10 +45,10 @@ is "$(sql "select count(*) from mserve.workers where closed_at is null")" 0 "nob
 # ---- a second signal does not wait
 feed 2000 300 400 4 >/dev/null 2>&1
 worker third
-wait_until 10 sql_is 1 "select count(*) from mserve.partitions p join mserve.workers w on w.worker = p.owner group by w.worker"
-wait_until 10 sql_is 4 "select count(*) from mserve.partitions where owner is not null"
-sleep 0.5
+wait_until 60 sql_is 1 "select count(*) from mserve.partitions p join mserve.workers w on w.worker = p.owner group by w.worker"
+wait_until 60 sql_is 4 "select count(*) from mserve.partitions where owner is not null"
+wait_until 60 sql_is t "select wip_ns > 0 from mserve.workers where name = 'third'"
 kill -TERM "$(pid_of third)" && kill -INT "$(pid_of third)"
-await third 2
+await third 60
 is $? 12 "a second signal ends it at once"
 done_testing

@@ -12,8 +12,8 @@ set_up
 python3 "$tree/tests/flow/books.py" requests 300 >"$work/job.jsonl"
 ok "a job is submitted" mserve-submit "$work/job.jsonl"
 worker one
-ok "it is done" wait_until 30 all_done
-stop one 10
+ok "it is done" wait_until 60 all_done
+stop one 60
 begin_tokens=$(sql "select input_tokens - 1 from mserve.results where line = 0") # 1 where the model has a begin token
 python3 "$tree/tests/flow/books.py" predict 1234567 100003 1009 107 53 300 "$begin_tokens" >"$work/predicted"
 is "$(sql "select custom_id, gpu_ns from mserve.results order by line")" "$(head -300 "$work/predicted")" \
@@ -33,10 +33,10 @@ write_settings sequences=16
 for i in $(seq 0 15); do requests 1 $((i % 2 ? 200 : 20)) "$i"; done >"$work/pairs.jsonl"
 ok "short and long answers in one batch" mserve-submit "$work/pairs.jsonl"
 worker two
-ok "are done" wait_until 30 all_done
+ok "are done" wait_until 60 all_done
 is "$(sql "select min(gpu_ns) filter (where output_tokens = 200) >= 5 * max(gpu_ns) filter (where output_tokens = 20)
            from mserve.results where output_tokens in (20, 200) and worker = (select worker from mserve.workers where name = 'two')")" \
     t "ten times the tokens cost at least five times as much"
-stop two 10
+stop two 60
 ok "the ledger is balanced to the end" ledger_is_balanced
 done_testing

@@ -47,7 +47,7 @@ kill_hard two
 ok "a worker that is gone is buried all the same" wait_until 60 sql_is lease_ran_out \
     "select closed_why from mserve.workers where name = 'two'"
 ok "and its share taken over" wait_until 60 shares 8
-stop one 30
+stop one 60
 is $? 0 "the other leaves in good order"
 is "$(unexplained)" "0|0|0|0" "the books add up"
 done_testing

@@ -13,32 +13,33 @@ held() { sql_is "$1" "select coalesce(string_agg(w.name || ' ' || n, ', ' order 
 
 worker one
 all=$(sql "select count(*) from mserve.partitions")
-ok "the first worker holds all $all partitions" wait_until 10 held "one $all"
+ok "the first worker holds all $all partitions" wait_until 60 held "one $all"
 ok "and says so in one line" grep -q "event=partitions.claimed .* count=$all parts=0-$((all - 1))\$" "$work/one.log"
 
 # ---- a release that meets a lock and is given up
 (psql -X -q -d "$MSERVE_POSTGRES_DSN" -c "begin" -c "select part from mserve.partitions for update" \
     -c "select pg_sleep(4)" -c "commit" >/dev/null 2>&1) &
 lock=$!
-sleep 0.3
+ok "somebody holds a lock on the partitions" wait_until 60 sql_is 1 \
+    "select count(*) from pg_stat_activity where datname = current_database() and query like '%pg_sleep(4)%' and wait_event = 'PgSleep'"
 worker two
 wait $lock
 ok "after a lock longer than its time-out the two share all the same" \
-    wait_until 15 held "one $((all / 2)), two $((all / 2))"
+    wait_until 60 held "one $((all / 2)), two $((all / 2))"
 
 # ---- a claim that landed and whose reply was lost: what the table says and the worker does not know
 ok "the second worker is killed" kill_hard two
-ok "the first takes over what it held" wait_until 15 held "one $all"
+ok "the first takes over what it held" wait_until 60 held "one $all"
 sql "update mserve.partitions set epoch = epoch + 1, token = 1, owner = null where part = 0;
      update mserve.partitions set owner = (select worker from mserve.workers where closed_at is null) where part = 0" >/dev/null
 requests 400 20 >"$work/job.jsonl"
 ok "a job with chunks in each partition is submitted" mserve-submit "$work/job.jsonl"
-ok "all its requests get rows" wait_until 20 all_done
+ok "all its requests get rows" wait_until 60 all_done
 ok "each line once, none beside" whole
 is "$(unexplained)" "0|0|0|0" "the books add up"
-ok "it released that one and no other" wait_until 15 grep -q "event=partitions.stray .* count=1 parts=0\$" "$work/one.log"
+ok "it released that one and no other" wait_until 60 grep -q "event=partitions.stray .* count=1 parts=0\$" "$work/one.log"
 
-stop one 30
+stop one 60
 is $? 0 "it leaves in good order"
 
 # ---- buried again as soon as it is back
@@ -54,6 +55,6 @@ ok "a worker is buried ten times" wait_until 60 often
 ok "and does the job all the same" wait_until 60 all_done
 ok "each line once, none beside, after that" whole
 is "$(unexplained)" "0|0|0|0" "the books add up after that"
-stop tough 30
+stop tough 60
 is $? 0 "and leaves in good order"
 done_testing

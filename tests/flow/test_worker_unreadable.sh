@@ -42,7 +42,7 @@ ok "another job over the same partitions" mserve-submit "$work/next.jsonl"
 ok "is done" wait_until 60 all_done
 is "$(sql "select count(*) from mserve.results r join mserve.jobs j using (job)
            where j.input_name like '%next%' and r.status = 'completed'")" 160 "all of it completed"
-stop one 30
+stop one 60
 is $? 0 "the worker leaves in good order"
 is "$(unexplained)" "0|0|0|0" "the books add up"
 done_testing

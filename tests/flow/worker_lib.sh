@@ -6,7 +6,7 @@ PATH=$MSERVE_BIN/tests/bench:$PATH
 
 # write_settings NAME=VALUE...: of the sim tier and the worker. With pace 1 a step takes fixed_ms.
 write_settings() {
-    local fixed_ns=100000 pace=0 sequences=16 lease=2s renew=500ms hung=5m drain=5s rows=64 interval=100ms
+    local fixed_ns=100000 pace=0 sequences=16 lease=2s renew=500ms hung=5m drain=30s rows=64 interval=100ms
     local limit=10m context=2048 partitions=8 pair
     for pair; do local "${pair?}"; done
     cat >"$work/mserve.yaml" <<YAML
