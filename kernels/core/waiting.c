@@ -22,52 +22,53 @@ static uint32_t octave(uint32_t number)
     return number == 0 ? 0 : 32 - (uint32_t)__builtin_clz(number);
 }
 
-static uint64_t place(const struct sequence *sequence)
+/* Octave, then group, in one number; then the order of submission. */
+static struct waiting_entry make_entry(struct sequence *sequence)
 {
-    return sequence->group != NULL ? sequence->group->order : sequence->order;
+    const uint64_t place = sequence->group != NULL ? sequence->group->order : sequence->order;
+    const uint32_t tokens = sequence->limit + 1 - sequence->len;
+
+    if (sequence->heap > 0)
+        return (struct waiting_entry){0, sequence->order, sequence};
+    return (struct waiting_entry){(uint64_t)(32 - octave(tokens)) << 56 | place, sequence->order,
+                                  sequence};
 }
 
-static bool before(const struct sequence *a, const struct sequence *b)
+static bool before(const struct waiting_entry *a, const struct waiting_entry *b)
 {
-    const uint32_t rows_a = octave(a->limit + 1 - a->len), rows_b = octave(b->limit + 1 - b->len);
-
-    if (a->heap > 0)
-        return a->order < b->order;
-    if (rows_a != rows_b)
-        return rows_a > rows_b;
-    return place(a) != place(b) ? place(a) < place(b) : a->order < b->order;
+    return a->first < b->first || (a->first == b->first && a->second < b->second);
 }
 
-static void put(struct waiting_heap *heap, uint32_t at, struct sequence *sequence)
+static void put(struct waiting_heap *heap, uint32_t at, struct waiting_entry entry)
 {
-    heap->at[at] = sequence;
-    sequence->heap_at = at;
+    heap->at[at] = entry;
+    entry.sequence->heap_at = at;
 }
 
 static void sift_up(struct waiting_heap *heap, uint32_t at)
 {
-    struct sequence *sequence = heap->at[at];
+    const struct waiting_entry entry = heap->at[at];
 
-    for (; at > 0 && before(sequence, heap->at[(at - 1) / 2]); at = (at - 1) / 2)
+    for (; at > 0 && before(&entry, &heap->at[(at - 1) / 2]); at = (at - 1) / 2)
         put(heap, at, heap->at[(at - 1) / 2]);
-    put(heap, at, sequence);
+    put(heap, at, entry);
 }
 
 static void sift_down(struct waiting_heap *heap, uint32_t at)
 {
-    struct sequence *sequence = heap->at[at];
+    const struct waiting_entry entry = heap->at[at];
 
     for (;;) {
         uint32_t child = 2 * at + 1;
 
-        if (child + 1 < heap->len && before(heap->at[child + 1], heap->at[child]))
+        if (child + 1 < heap->len && before(&heap->at[child + 1], &heap->at[child]))
             child++;
-        if (child >= heap->len || !before(heap->at[child], sequence))
+        if (child >= heap->len || !before(&heap->at[child], &entry))
             break;
         put(heap, at, heap->at[child]);
         at = child;
     }
-    put(heap, at, sequence);
+    put(heap, at, entry);
 }
 
 static void heap_add(struct waiting_heap *heap, struct sequence *sequence)
@@ -76,7 +77,7 @@ static void heap_add(struct waiting_heap *heap, struct sequence *sequence)
         heap->cap = heap->cap > 0 ? 2 * heap->cap : 64;
         heap->at = xrealloc(heap->at, heap->cap, sizeof(*heap->at));
     }
-    heap->at[heap->len] = sequence;
+    heap->at[heap->len] = make_entry(sequence);
     sift_up(heap, heap->len++);
 }
 
@@ -84,12 +85,17 @@ static void heap_drop(struct waiting_heap *heap, struct sequence *sequence)
 {
     const uint32_t at = sequence->heap_at;
 
-    assert(heap->at[at] == sequence);
+    assert(heap->at[at].sequence == sequence);
     if (at == --heap->len)
         return;
     put(heap, at, heap->at[heap->len]);
     sift_up(heap, at);
-    sift_down(heap, heap->at[at]->heap_at);
+    sift_down(heap, heap->at[at].sequence->heap_at);
+}
+
+static struct sequence *top(const struct waiting_heap *heap)
+{
+    return heap->len > 0 ? heap->at[0].sequence : NULL;
 }
 
 void waiting_add(struct waiting *waiting, struct sequence *sequence)
@@ -109,15 +115,16 @@ static struct sequence *next_embedding(const struct waiting *waiting, uint32_t r
                                        uint32_t rows_max)
 {
     const uint32_t widest = octave(rows);
+    struct sequence *sequence = top(&waiting->heap[1 + widest]);
 
-    if (waiting->heap[1 + widest].len > 0 && waiting->heap[1 + widest].at[0]->len <= rows)
-        return waiting->heap[1 + widest].at[0];
+    if (sequence != NULL && sequence->len <= rows)
+        return sequence;
     for (uint32_t i = widest; i > 0; i--)
-        if (waiting->heap[i].len > 0)
-            return waiting->heap[i].at[0];
+        if ((sequence = top(&waiting->heap[i])) != NULL)
+            return sequence;
     for (uint32_t i = 1 + widest; i < WAITING_HEAPS && rows > rows_max / 2; i++)
-        if (waiting->heap[i].len > 0)
-            return waiting->heap[i].at[0];
+        if ((sequence = top(&waiting->heap[i])) != NULL)
+            return sequence;
     return NULL;
 }
 
@@ -128,7 +135,7 @@ struct sequence *waiting_next(const struct waiting *waiting, uint32_t rows, uint
     if (waiting->fresh.first != NULL && waiting->fresh.first->due <= waiting->admitted)
         return waiting->fresh.first;
     if (waiting->heap[0].len > 0)
-        return waiting->heap[0].at[0];
+        return top(&waiting->heap[0]);
     return next_embedding(waiting, rows, rows_max);
 }
 

@@ -19,9 +19,16 @@
 
 enum { WAITING_OCTAVES = 33, WAITING_HEAPS = 1 + WAITING_OCTAVES };
 
-/* A heap of sequences; sequence->heap_at is the place in it. */
+/* What decides is copied here: sequences lie far apart. */
+struct waiting_entry {
+    uint64_t first; /* the smaller goes first */
+    uint64_t second;
+    struct sequence *sequence;
+};
+
+/* A heap; sequence->heap_at is the place in it. */
 struct waiting_heap {
-    struct sequence **at;
+    struct waiting_entry *at;
     uint32_t len;
     uint32_t cap;
 };

@@ -4,6 +4,11 @@
  * to 1,024 at a time. A second run generates one token each: what a request costs however long it
  * is. With stops, each request has one stop string that never comes.
  *
+ * What checkpoints cost: after every step, which is far more often than a worker does it, all live
+ * sequences are walked and the ids of those that moved copied, as a checkpoint on disk would. The
+ * time of that is compared with the device's time of the steps, whose prices are those of a large
+ * model on a large card.
+ *
  * Prints one line a run, as key=value, with the CPU's name.
  */
 #include <stdio.h>
@@ -26,6 +31,15 @@ struct run {
     uint32_t requests;
     uint32_t tokens_max;
     uint32_t stop_len;
+    bool walks; /* a checkpoint after every step */
+};
+
+/* What the walks did and took. */
+struct walks {
+    uint64_t len;
+    uint64_t sequences;
+    uint64_t ids; /* copied */
+    double seconds;
 };
 
 static double cpu_seconds(void)
@@ -92,8 +106,30 @@ static void submit_all(struct engine *engine, const struct run *run, uint32_t *n
     }
 }
 
+/* All that a checkpoint takes from the engine; what is in flight is not waited for. */
+static void walk(struct engine *engine, struct walks *walks)
+{
+    static uint32_t copy[2 * (PROMPT + OUTPUT)];
+    struct engine_checkpoint live;
+    uint32_t cursor = 0;
+    double from;
+
+    if (engine_flush(engine) != ERR_OK)
+        exit(1);
+    from = cpu_seconds();
+    while (engine_checkpoint(engine, &cursor, &live)) {
+        walks->sequences++;
+        if (!live.moved)
+            continue;
+        memcpy(copy, live.tokens, live.tokens_len * sizeof(*copy));
+        walks->ids += live.tokens_len;
+    }
+    walks->seconds += cpu_seconds() - from;
+    walks->len++;
+}
+
 /* Returns the tokens generated. */
-static uint64_t drive(struct engine *engine, const struct run *run)
+static uint64_t drive(struct engine *engine, const struct run *run, struct walks *walks)
 {
     struct engine_step_info info = {0};
     struct engine_event event;
@@ -104,19 +140,36 @@ static uint64_t drive(struct engine *engine, const struct run *run)
         submit_all(engine, run, &next);
         if (engine_step(engine, &info) != ERR_OK)
             exit(1);
+        if (run->walks && !info.idle)
+            walk(engine, walks);
         while (engine_poll(engine, &event))
             tokens += event.tokens_len;
     }
     return tokens;
 }
 
+static void print_walks(const struct engine *engine, const struct walks *walks)
+{
+    struct engine_books books;
+
+    engine_books(engine, &books);
+    printf("checkpoints=%llu sequences=%llu ids=%llu us_per_checkpoint=%.1f us_per_step=%.0f "
+           "percent_of_a_step=%.3f\n",
+           (unsigned long long)walks->len, (unsigned long long)(walks->sequences / walks->len),
+           (unsigned long long)(walks->ids / walks->len),
+           walks->seconds * 1e6 / (double)walks->len,
+           (double)books.held_ns / 1e3 / (double)walks->len,
+           walks->seconds * 1e11 / (double)books.held_ns);
+}
+
 /* With an argument only the run of that name: for a profile. */
 int main(int argc, char **argv)
 {
     const struct run runs[] = {
-        {"chain", 16384, OUTPUT, 0},
-        {"one_token", 65536, 1, 0},
-        {"stops", 8192, OUTPUT, 1},
+        {"chain", 16384, OUTPUT, 0, false},
+        {"one_token", 65536, 1, 0, false},
+        {"stops", 8192, OUTPUT, 1, false},
+        {"checkpoints", 4096, OUTPUT, 0, true},
     };
 
     print_cpu();
@@ -124,13 +177,16 @@ int main(int argc, char **argv)
         if (argc > 1 && strcmp(argv[1], runs[i].name) != 0)
             continue;
         struct engine *engine = open_engine();
+        struct walks walks = {0};
         const double from = cpu_seconds();
-        const uint64_t tokens = drive(engine, &runs[i]);
+        const uint64_t tokens = drive(engine, &runs[i], &walks);
         const double seconds = cpu_seconds() - from;
 
         printf("run=%s requests=%u tokens=%llu ns_per_token=%.2f ns_per_request=%.0f\n",
                runs[i].name, runs[i].requests, (unsigned long long)tokens,
                seconds * 1e9 / (double)tokens, seconds * 1e9 / runs[i].requests);
+        if (walks.len > 0)
+            print_walks(engine, &walks);
         engine_close(engine);
     }
     return 0;
