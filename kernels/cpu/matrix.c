@@ -15,14 +15,15 @@ enum {
     EDGE_ROWS = 32,
     /* Prepared rows that stay in the second cache while all tiles pass. */
     ROWS_BYTES = 384 << 10,
-    ROWS_MULTIPLE = 12,
+    ROWS_MIN = 48, /* and a multiple of it */
 };
 
 /* For each format, the highest instruction set first. */
 static const struct product *const products[] = {
 #ifdef __x86_64__
     &product_avx512_q8_0, &product_avx512_f32, &product_avx512_f16, &product_avx512_bf16_dot,
-    &product_avx512_bf16, &product_avx2_q8_0,
+    &product_avx512_bf16, &product_avx2_q8_0,  &product_avx2_f32,   &product_avx2_f16,
+    &product_avx2_bf16,
 #endif
     &product_scalar_q8_0, &product_scalar_f32, &product_scalar_f16, &product_scalar_bf16,
 };
@@ -150,9 +151,9 @@ static void multiply_edge(struct panel panel, const struct product *product, uin
 
 static uint32_t rows_at_once(const struct matrix *matrix)
 {
-    size_t rows = ROWS_BYTES / matrix->row_bytes / ROWS_MULTIPLE * ROWS_MULTIPLE;
+    size_t rows = ROWS_BYTES / matrix->row_bytes / ROWS_MIN * ROWS_MIN;
 
-    return rows < ROWS_MULTIPLE ? ROWS_MULTIPLE : (uint32_t)rows;
+    return rows < ROWS_MIN ? ROWS_MIN : (uint32_t)rows;
 }
 
 void matrix_multiply(const struct matrix *matrix, const uint8_t *input, uint32_t rows, uint32_t n0,

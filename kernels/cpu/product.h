@@ -45,7 +45,8 @@ extern const struct product product_scalar_q8_0, product_scalar_f32, product_sca
     product_scalar_bf16;
 extern const struct product product_avx512_q8_0, product_avx512_f32, product_avx512_f16,
     product_avx512_bf16, product_avx512_bf16_dot;
-extern const struct product product_avx2_q8_0;
+extern const struct product product_avx2_q8_0, product_avx2_f32, product_avx2_f16,
+    product_avx2_bf16;
 
 /*
  * A walk over the rows of a panel, some at a time, as evenly as they go. Meanwhile the tile that comes
