@@ -13,9 +13,10 @@ declare -A struck=()
 kills=0 victim=''
 in_steps=9 in_commits=9 at_random=4 of_schedulers=4 of_submitters=6
 
-lines=4000 small=150 uploads=0
+lines=2500 small=150 more=500 uploads=0 refills=0
 requests $lines 20 0 >"$work/first.jsonl"
 requests $small 20 10000 >"$work/small.jsonl"
+requests $more 20 20000 >"$work/more.jsonl"
 mserve-submit "$work/first.jsonl" >"$work/submit.log" 2>&1 || bail "the first job is submitted" "$(cat "$work/submit.log")"
 worker w1
 worker w2
@@ -38,6 +39,13 @@ upload() {
     is_running submit && strike submit upload
 }
 
+# There is work as long as there is somebody to kill, however slow the kills are.
+refill() {
+    sql_is t "select (select sum(lines) from mserve.jobs) - (select count(*) from mserve.results) > $more" && return
+    refills=$((refills + 1))
+    mserve-submit --idempotency-key refill-$refills "$work/more.jsonl" >>"$work/submit.log" 2>&1
+}
+
 either() { if [ $((RANDOM % 2)) = 0 ]; then echo "$1"; else echo "$2"; fi; }
 
 # In an order that differs each time; a strike that misses is tried again.
@@ -46,7 +54,7 @@ plan=$( (for _ in $(seq $in_steps); do echo step; done
          for _ in $(seq $at_random); do echo random; done
          for _ in $(seq $of_schedulers); do echo scheduler; done
          for _ in $(seq $of_submitters); do echo submitter; done) | shuf)
-limit=$((SECONDS + 120))
+limit=$((SECONDS + 180))
 for where in $plan; do
     until [ $SECONDS -ge $limit ]; do
         case $where in
@@ -57,9 +65,11 @@ for where in $plan; do
         submitter) upload && break ;;
         esac
         revive
+        refill
         pause 0.1 0.3
     done
     revive
+    refill
     pause 0.1 0.4
 done
 note "in $SECONDS s, with $(rows) rows so far"
@@ -71,13 +81,14 @@ for number in $(seq $uploads); do
     mserve-submit --idempotency-key "upload-$number" "$work/small.jsonl" >>"$work/submit.log" 2>&1 ||
         fail "the upload that was killed is finished by the same command" "number $number"
 done
-is "$(sql "select count(*) from mserve.jobs")" $((uploads + 1)) "uploads that were killed are finished by the same command, each once"
+is "$(sql "select count(*) from mserve.jobs")" $((uploads + refills + 1)) "uploads that were killed are finished by the same command, each once"
 ok "every request gets its row" wait_until 90 all_done
 ok "each line once, none beside" whole
-is "$(rows)" $((lines + uploads * small)) "as many as there are lines in the files"
-is "$(sql "select count(distinct (job, custom_id)) from mserve.results where status = 'completed'")" $((lines + uploads * small)) \
+is "$(rows)" $((lines + uploads * small + refills * more)) "as many as there are lines in the files"
+is "$(sql "select count(distinct (job, custom_id)) from mserve.results where status = 'completed'")" \
+    $((lines + uploads * small + refills * more)) \
     "each under its own name, completed"
-ok "the jobs end" wait_until 60 sql_is "completed|$((uploads + 1))" "select state, count(*) from mserve.jobs group by 1"
+ok "the jobs end" wait_until 60 sql_is "completed|$((uploads + refills + 1))" "select state, count(*) from mserve.jobs group by 1"
 ok "those who died are buried" wait_until 60 sql_is 0 "select count(*) from mserve.workers where closed_at is null and lease_until < now()"
 is "$(unexplained)" "0|0|0|0" "the books add up"
 ok "and the ledger says so itself" ledger_is_balanced
