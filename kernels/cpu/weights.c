@@ -62,6 +62,7 @@ void weights_plan(enum isa isa, const struct model *model, const struct device_l
 
 struct naming {
     enum isa isa;
+    const char *own;
     char *at;
     size_t size;
 };
@@ -71,7 +72,7 @@ static void add_name(void *arg, const struct gguf_tensor *const *tensors, uint32
                      uint32_t rows)
 {
     struct naming *naming = arg;
-    const char *own = isa_name(naming->isa);
+    const size_t own = strlen(naming->own);
     struct matrix matrix;
     char name[64];
 
@@ -79,8 +80,8 @@ static void add_name(void *arg, const struct gguf_tensor *const *tensors, uint32
     if (matrix_plan(naming->isa, tensors, len, &matrix))
         return;
     snprintf(name, sizeof(name), "%s", matrix_numerics(&matrix));
-    if (strncmp(name, own, strlen(own)) == 0 && name[strlen(own)] == '/')
-        memmove(name, name + strlen(own) + 1, strlen(name) - strlen(own));
+    if (strncmp(name, naming->own, own) == 0 && name[own] == '/')
+        memmove(name, name + own + 1, strlen(name) - own);
     for (char *c = name; *c != '\0'; c++)
         *c = *c == '/' ? '.' : *c;
     if (strstr(naming->at, name) == NULL)
@@ -94,9 +95,8 @@ void weights_numerics(enum isa isa, const struct model *model, bool half, char *
     /* The loops are the same with and without products of bfloat16. */
     enum isa loops = isa == ISA_AVX512_BF16 ? ISA_AVX512 : isa;
     char types[64] = "";
-    struct naming naming = {loops, types, sizeof(types)};
+    struct naming naming = {isa, isa_name(loops), types, sizeof(types)};
 
-    naming.isa = isa;
     for_matrices(model, &(struct device_limits){0}, add_name, &naming);
     snprintf(ret, size, "cpu/%s/%s/%s/1", isa_name(loops), types, half ? "kv-f16" : "kv-f32");
 }
