@@ -191,8 +191,8 @@ static void cut(struct device_loop *loop, unsigned stop, uint64_t now_ns)
         const struct task *task = running_task_of(live.tag);
 
         if (live.cost_ns > 0)
-            batch_add_job(batch, &(struct batch_job){.job = task->chunk->job->id,
-                                                     .wip_ns = live.cost_ns});
+            batch_add_job(batch,
+                          &(struct batch_job){.job = task->chunk->job->id, .wip_ns = live.cost_ns});
     }
     add_groups(loop, batch);
     batch->stop = stop;

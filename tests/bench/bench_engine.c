@@ -156,8 +156,7 @@ static void print_walks(const struct engine *engine, const struct walks *walks)
     printf("checkpoints=%llu sequences=%llu ids=%llu us_per_checkpoint=%.1f us_per_step=%.0f "
            "percent_of_a_step=%.3f\n",
            (unsigned long long)walks->len, (unsigned long long)(walks->sequences / walks->len),
-           (unsigned long long)(walks->ids / walks->len),
-           walks->seconds * 1e6 / (double)walks->len,
+           (unsigned long long)(walks->ids / walks->len), walks->seconds * 1e6 / (double)walks->len,
            (double)books.held_ns / 1e3 / (double)walks->len,
            walks->seconds * 1e11 / (double)books.held_ns);
 }

@@ -13,6 +13,21 @@
 
 enum { MIX_PROMPT_MAX = 200, MIX_GROUPS = 5, MIX_VOCAB = 320, MIX_CONTEXT = 256 };
 
+/* Under sanitizers, which look at other things and take ten times as long, a part of the work. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MIX_IS_SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define MIX_IS_SANITIZED 1
+#endif
+#if defined(MIX_IS_SANITIZED)
+enum { MIX_REQUESTS = 100, MIX_STEPS = 13 };
+#else
+enum { MIX_REQUESTS = 500, MIX_STEPS = 1 };
+#endif
+
 struct mix {
     uint32_t len;
     struct engine_request *request; /* [len] tag i is request i */

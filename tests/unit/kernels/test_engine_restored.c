@@ -15,7 +15,7 @@
 
 #include "mix.h"
 
-enum { REQUESTS = 500, FEW = 16 };
+enum { REQUESTS = MIX_REQUESTS, FEW = 16 };
 
 static const struct mix_kind growing = {.seed = 78, .tokens_max = 48, .growing = true};
 static const struct mix_kind lasting = {.seed = 79, .tokens_max = 120};
@@ -140,7 +140,7 @@ static void stop_at_every_step(const struct engine_options *options, struct mix 
 
     other.sequences_max = 5;
     other.rows_max = 40;
-    for (uint32_t k = 0; left > 0; k++) {
+    for (uint32_t k = 0; left > 0; k += MIX_STEPS) {
         struct engine *engine;
 
         forget(few);
