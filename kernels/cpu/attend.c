@@ -214,9 +214,8 @@ ALWAYS void weigh(float *score, uint32_t len, float scale, const bool half, floa
     for (int i = 1; i < LANES; i++)
         highest = lane[i] > highest ? lane[i] : highest;
     for (uint32_t t = 0; t < len; t += LANES) {
-        vec value = exponential(load(score + t) - highest);
+        vec value = exponential(load(score + t) - highest); /* 0 past the end */
 
-        value = choose(number < (int32_t)(len - t), value, all(0.0f));
         store(score + t, value);
         sum += value;
     }

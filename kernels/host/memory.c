@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 struct memory_piece {
     void *at;
@@ -31,7 +32,7 @@ static void *map(size_t size)
 
 static void *take(size_t bytes, size_t *ret_mapped)
 {
-    size_t unit = bytes >= MEMORY_HUGE ? MEMORY_HUGE : MEMORY_ALIGN;
+    size_t unit = bytes >= MEMORY_HUGE ? (size_t)sysconf(_SC_PAGESIZE) : MEMORY_ALIGN;
     size_t size = (bytes + unit - 1) / unit * unit;
     void *at;
 

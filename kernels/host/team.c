@@ -13,7 +13,7 @@
  * Below WORTH_SHARING_NS a loop is over before a helper could help. A piece is short enough that
  * nobody waits long for the last one, and long enough that taking it costs nothing.
  */
-enum { WORTH_SHARING_NS = 4000, PIECE_NS = 10000, PIECES_MIN = 4, AWAKE_NS = 50000, LOOKS = 64 };
+enum { WORTH_SHARING_NS = 4000, PIECE_NS = 40000, PIECES_MIN = 4, AWAKE_NS = 50000, LOOKS = 64 };
 
 /* The gate: number of the loop in the high half; whether it is open; who has come in. */
 #define GATE_LOOP  (1ull << 32)
