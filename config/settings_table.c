@@ -122,8 +122,8 @@ static const struct setting rows[] = {
 static const struct setting tier[] = {
     {"name", NAME(T, name), "", NULL, NULL, NULL,
      "What the tier is called; its topic is <prefix>.requests.<name>."},
-    {"backend", CHOICE(T, backend), "ref", NULL, NULL, "ref|sim|cpu|cpu-avx512|cpu-avx2|cpu-scalar|cuda",
-     "What computes: ref (plain C), sim (no model, a clock), cpu (or one instruction set), cuda."},
+    {"backend", CHOICE(T, backend), "cpu", NULL, NULL, "cpu|ref|sim|cpu-avx512|cpu-avx2|cpu-scalar|cuda",
+     "What computes: cpu (or one instruction set), ref (plain C, slow), sim (no model), cuda."},
     {"model", PATH(T, model), "", NULL, NULL, NULL,
      "The model's file (GGUF); not needed by sim."},
     {"sha256", SHA256(T, sha256), "", NULL, NULL, NULL,
