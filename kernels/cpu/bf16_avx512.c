@@ -62,8 +62,10 @@ multiply_rows(const struct panel *panel, const struct share *share, const uint32
     float *out = panel->out + share->first * panel->stride;
     __m512 sum[ROWS][2];
 
+    UNROLL
     for (uint32_t m = 0; m < rows; m++)
         sum[m][0] = sum[m][1] = _mm512_setzero_ps();
+    UNROLL
     for (uint32_t i = 0; i < (rows + 2) / 3; i++)
         a[i] = panel->input + (share->first + 3 * i) * stride;
     for (uint32_t k = 0; k < pairs; k += STEP) {
@@ -78,17 +80,19 @@ multiply_rows(const struct panel *panel, const struct share *share, const uint32
             __m512bh w1 = (__m512bh)_mm512_load_si512(w + 64);
 
             w += LANES * PAIR;
-#pragma GCC unroll 12
+            UNROLL
             for (uint32_t m = 0; m < rows; m++) {
                 __m512bh x = two(a[m / 3] + m % 3 * stride);
 
                 sum[m][0] = _mm512_dpbf16_ps(sum[m][0], w0, x);
                 sum[m][1] = _mm512_dpbf16_ps(sum[m][1], w1, x);
             }
+            UNROLL
             for (uint32_t i = 0; i < (rows + 2) / 3; i++)
                 a[i] += PAIR;
         }
     }
+    UNROLL
     for (uint32_t m = 0; m < rows; m++) {
         _mm512_storeu_ps(out + m * panel->stride, sum[m][0]);
         _mm512_storeu_ps(out + m * panel->stride + 16, sum[m][1]);

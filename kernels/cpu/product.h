@@ -10,6 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * A loop whose count is constant once its function is inlined, to be unrolled whole and before
+ * registers are given out: arrays that it indexes become registers.
+ */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* One tile of outputs, for some rows. */
 struct panel {
     const uint8_t *weights; /* of the tile */

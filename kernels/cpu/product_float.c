@@ -123,10 +123,12 @@ add_rows(const struct run *run, const uint8_t *input, size_t row_bytes, float *o
     const uint8_t *a[ROWS / 3];
     vector sum[ROWS][2];
 
+    UNROLL
     for (uint32_t m = 0; m < rows; m++) {
         sum[m][0] = resume ? VEC(loadu_ps)(out + m * stride) : VEC(setzero_ps)();
         sum[m][1] = resume ? VEC(loadu_ps)(out + m * stride + WIDTH) : VEC(setzero_ps)();
     }
+    UNROLL
     for (uint32_t i = 0; i < (rows + 2) / 3; i++)
         a[i] = input + 3 * i * row_bytes;
 #pragma GCC unroll 4
@@ -137,16 +139,18 @@ add_rows(const struct run *run, const uint8_t *input, size_t row_bytes, float *o
             _mm_prefetch(ahead, _MM_HINT_T0);
         ahead += run->step;
         w += LANES * size;
-#pragma GCC unroll 12
+        UNROLL
         for (uint32_t m = 0; m < rows; m++) {
             vector x = VEC(set1_ps)(*(const float *)(const void *)(a[m / 3] + m % 3 * row_bytes));
 
             sum[m][0] = VEC(fmadd_ps)(w0, x, sum[m][0]);
             sum[m][1] = VEC(fmadd_ps)(w1, x, sum[m][1]);
         }
+        UNROLL
         for (uint32_t i = 0; i < (rows + 2) / 3; i++)
             a[i] += sizeof(float);
     }
+    UNROLL
     for (uint32_t m = 0; m < rows; m++) {
         VEC(storeu_ps)(out + m * stride, sum[m][0]);
         VEC(storeu_ps)(out + m * stride + WIDTH, sum[m][1]);

@@ -332,6 +332,7 @@ multiply_sums(const struct tile_chunk *chunk, const int16_t *w, uint32_t len, co
     const uint8_t *a = input;
     __m256i dot[ROWS][2];
 
+    UNROLL
     for (uint32_t m = 0; m < rows; m++) {
         __m256i start = _mm256_set1_epi32(row_at(input, stride, m)->start);
 
@@ -346,6 +347,7 @@ multiply_sums(const struct tile_chunk *chunk, const int16_t *w, uint32_t len, co
         __m256i wa1 = _mm256_load_si256((const void *)(w + 32));
         __m256i wb1 = _mm256_load_si256((const void *)(w + 48));
 
+        UNROLL
         for (uint32_t m = 0; m < rows; m++) {
             __m256i a0 = two(a + m * stride), a1 = two(a + m * stride + 4);
 
@@ -357,6 +359,7 @@ multiply_sums(const struct tile_chunk *chunk, const int16_t *w, uint32_t len, co
             HOLD(dot[m][1]);
         }
     }
+    UNROLL
     for (uint32_t m = 0; m < rows; m++)
         add_scaled(chunk, row_at(input, stride, m), dot[m], sum + m * LANES);
 }
@@ -370,6 +373,7 @@ static inline __attribute__((always_inline)) void multiply_few(const struct tile
     const __m256i zero = _mm256_setzero_si256();
     __m256i dot[ROWS][2];
 
+    UNROLL
     for (uint32_t m = 0; m < rows; m++)
         dot[m][0] = dot[m][1] = zero;
     for (uint32_t b = 0; b < len / BLOCK; b++) {
@@ -383,6 +387,7 @@ static inline __attribute__((always_inline)) void multiply_few(const struct tile
             __m256i wa1 = _mm256_mulhrs_epi16(_mm256_unpacklo_epi8(zero, q1), f1);
             __m256i wb1 = _mm256_mulhrs_epi16(_mm256_unpackhi_epi8(zero, q1), f1);
 
+            UNROLL
             for (uint32_t m = 0; m < rows; m++) {
                 const int16_t *a = row_at(input, stride, m)->a + (b * 8 + i) * 4;
                 __m256i a0 = two(a), a1 = two(a + 2);
@@ -396,6 +401,7 @@ static inline __attribute__((always_inline)) void multiply_few(const struct tile
             }
         }
     }
+    UNROLL
     for (uint32_t m = 0; m < rows; m++)
         add_scaled(chunk, row_at(input, stride, m), dot[m], sum + m * LANES);
 }

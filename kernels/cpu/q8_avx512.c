@@ -100,6 +100,7 @@ multiply_rows(const struct panel *panel, const struct share *share, const uint32
 
 #define AT(m, field)                                                                               \
     (((m) < 3 ? low + (m)*stride : high + ((m)-3) * stride) + offsetof(struct row_block, field))
+    UNROLL
     for (uint32_t m = 0; m < rows; m++)
         sum[m][0] = sum[m][1] = _mm512_setzero_ps();
     for (; w < end; w++, low += sizeof(struct row_block), high += sizeof(struct row_block)) {
@@ -110,14 +111,14 @@ multiply_rows(const struct panel *panel, const struct share *share, const uint32
         for (uint32_t i = 0; i < lines; i++)
             _mm_prefetch(ahead + 64 * i, _MM_HINT_T1);
         ahead += sizeof(*w);
-#pragma GCC unroll 6
+        UNROLL
         for (uint32_t m = 0; m < rows; m++)
             dot[m][0] = dot[m][1] = four(AT(m, start));
-#pragma GCC unroll 8
+        UNROLL
         for (uint32_t s = 0; s < STEPS; s++) {
             __m512i w0 = _mm512_load_si512(w->q[s]), w1 = _mm512_load_si512(w->q[s][16]);
 
-#pragma GCC unroll 6
+            UNROLL
             for (uint32_t m = 0; m < rows; m++) {
                 __m512i a = four(AT(m, q) + 4 * s);
 
@@ -125,7 +126,7 @@ multiply_rows(const struct panel *panel, const struct share *share, const uint32
                 dot[m][1] = _mm512_dpbusd_epi32(dot[m][1], w1, a);
             }
         }
-#pragma GCC unroll 6
+        UNROLL
         for (uint32_t m = 0; m < rows; m++) {
             __m512 d = _mm512_castsi512_ps(four(AT(m, d)));
 
@@ -136,6 +137,7 @@ multiply_rows(const struct panel *panel, const struct share *share, const uint32
         }
     }
 #undef AT
+    UNROLL
     for (uint32_t m = 0; m < rows; m++) {
         _mm512_storeu_ps(out + m * panel->stride, sum[m][0]);
         _mm512_storeu_ps(out + m * panel->stride + 16, sum[m][1]);

@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "kernels/bench/ceilings.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/model/gguf.h"
 #include "kernels/model/tensor.h"
@@ -201,14 +202,65 @@ static void run_type(enum isa isa, uint32_t type, uint32_t only_rows)
     }
 }
 
+/* Whether a level has a product of its own for the format, and not that of a lower one. */
+static bool own_product(enum isa isa, uint32_t type)
+{
+    struct gguf_tensor tensor = {.type = type, .dims = 2, .dim = {32, 1, 1, 1}};
+    const struct gguf_tensor *tensors = &tensor;
+    struct matrix matrix, lower;
+
+    if (isa == ISA_SCALAR)
+        return true;
+    return matrix_plan(isa, &tensors, 1, &matrix) == ERR_OK &&
+           matrix_plan(isa - 1, &tensors, 1, &lower) == ERR_OK && matrix.product != lower.product;
+}
+
+static void print_cpu(void)
+{
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[256];
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        if (strncmp(line, "cpu family", 10) == 0 || strncmp(line, "model", 5) == 0) {
+            printf("%s", line);
+            if (strncmp(line, "model name", 10) == 0)
+                break;
+        }
+    if (file != NULL)
+        fclose(file);
+}
+
+static void print_ceilings(void)
+{
+    for (uint32_t threads = 1; threads <= THREADS_MAX; threads++) {
+        struct ceiling ceiling[CEILINGS_MAX];
+        uint32_t count = ceilings_measure(threads, ceiling);
+
+        printf("ceilings, %uT:", threads);
+        for (uint32_t i = 0; i < count; i++)
+            if (ceiling[i].here)
+                printf(" %s%s%s %.0f %s%s", ceiling[i].isa, ceiling[i].isa[0] != 0 ? " " : "",
+                       ceiling[i].kind, ceiling[i].rate, ceiling[i].unit,
+                       i + 1 < count ? "," : "\n");
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "", *format = argc > 2 ? argv[2] : "";
     uint32_t rows = argc > 3 ? (uint32_t)atoi(argv[3]) : 0;
 
+    print_cpu();
+    print_ceilings();
+    printf("GOP/s at");
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+        if (rows == 0 || counts[i] == rows)
+            printf(" %u", counts[i]);
+    printf(" rows, after GB/s of weights at 1\n");
     for (enum isa isa = isa_best() + 1; isa-- > ISA_SCALAR;)
         for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++)
             if ((name[0] == '\0' || strcmp(name, isa_name(isa)) == 0) &&
+                (name[0] != '\0' || own_product(isa, types[t])) &&
                 (format[0] == '\0' || strcmp(format, tensor_format(types[t])->name) == 0))
                 run_type(isa, types[t], rows);
     return 0;
