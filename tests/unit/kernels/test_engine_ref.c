@@ -15,10 +15,15 @@
 
 #include <cmocka.h>
 
+/* Built once more with "cpu" (meson.build). */
+#ifndef BACKEND
+#define BACKEND "ref"
+#endif
+
 static struct engine *open_engine(const struct goldens *goldens)
 {
     const struct engine_options options = {
-        .backend = "ref",
+        .backend = BACKEND,
         .model_path = goldens->model,
         .model_sha256 = "047bf46455a544931cff6fef14d7910154c56afbc23ab1c5e56a72e69912c04b",
         .sequences_max = 8,
@@ -102,7 +107,8 @@ static void test_reference_results_come_out_of_the_engine(void **state)
     assert_int_equal(books.live_ns, 0);
     assert_int_equal(books.held_ns, books.delivered_ns + books.shared_ns + books.recompute_ns +
                                         books.overhead_ns + books.idle_ns);
-    assert_string_equal(engine_model(engine)->numerics_text, "ref/scalar/f32/kv-f16/1");
+    assert_memory_equal(engine_model(engine)->numerics_text, BACKEND "/", sizeof(BACKEND));
+    assert_non_null(strstr(engine_model(engine)->numerics_text, "/kv-f16/1"));
     engine_close(engine);
     goldens_close(goldens);
 }
@@ -112,7 +118,7 @@ static void test_a_wrong_digest_is_refused(void **state)
 {
     struct goldens *goldens = goldens_open();
     struct engine_options options = {
-        .backend = "ref",
+        .backend = BACKEND,
         .model_sha256 = "147bf46455a544931cff6fef14d7910154c56afbc23ab1c5e56a72e69912c04b",
         .sequences_max = 1,
         .waiting_max = 1,
