@@ -108,7 +108,7 @@ struct step_result {
 struct device;
 
 struct device_ops {
-    const char *name; /* "ref", "sim" */
+    const char *name; /* "ref", "cpu", "sim" */
     bool needs_model; /* false: it is its own, with the byte tokenizer */
 
     /* Bytes for weights, KV and activations under these limits. */

@@ -48,7 +48,7 @@ struct sim_options {
 };
 
 struct engine_options {
-    const char *backend;      /* "ref" or "sim"; others are refused with the list of known ones */
+    const char *backend;      /* "cpu", "ref", "sim" …; others are refused with a list of these */
     const char *model_path;   /* GGUF; ignored by sim */
     const char *model_sha256; /* 64 hex digits the file must have, or NULL */
     uint32_t sequences_max;   /* running at once: 1..4096 */

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 /*
  * Below WORTH_SHARING_NS a loop is over before a helper could help. A piece is short enough that
@@ -24,8 +25,9 @@ struct team {
     uint32_t threads;
     pthread_t *helper; /* [threads - 1] */
     cpu_set_t cores;   /* that this process may use */
-    bool pinned;
-    bool awake; /* there is a core for each thread, so that waiting awake takes it from nobody */
+    uint32_t threads_wanted;
+    bool pinned; /* then there are as many cores */
+    bool awake;  /* there is a core for each thread, so that waiting awake takes it from nobody */
     _Atomic uint32_t named; /* helpers that have taken their number */
 
     _Alignas(64) _Atomic uint64_t gate;
@@ -115,13 +117,17 @@ static bool come_in(struct team *team, uint64_t *ret_loop)
     return (gate & GATE_OPEN) != 0;
 }
 
-/* The n-th of the cores that this process may use. */
+/*
+ * The n-th of the cores that this process may use, counted from one that depends on the process: the
+ * first thread does all that is too short to share, and those of two workers should not meet.
+ */
 static void pin(const struct team *team, uint32_t n)
 {
     cpu_set_t one;
 
     if (!team->pinned)
         return;
+    n = (n + (uint32_t)getpid()) % team->threads_wanted;
     for (size_t core = 0; core < CPU_SETSIZE; core++)
         if (CPU_ISSET(core, &team->cores) && n-- == 0) {
             CPU_ZERO(&one);
@@ -161,6 +167,7 @@ struct team *team_new(uint32_t threads, bool pinned)
     if (sched_getaffinity(0, sizeof(team->cores), &team->cores) == 0)
         cores = (uint32_t)CPU_COUNT(&team->cores);
     threads = threads > 0 ? threads : cores;
+    team->threads_wanted = threads;
     team->awake = threads <= cores;
     team->pinned = pinned && threads == cores;
     pthread_mutex_init(&team->lock, NULL);
