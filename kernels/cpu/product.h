@@ -83,6 +83,7 @@ static inline bool share_next(struct share *share, const struct panel *panel, ui
                   (share->groups - share->group);
     share->group++;
     share->lines = 0;
+    share->ahead = panel->weights; /* with no lines to fetch: any place */
     if (panel->ahead != NULL && share->groups > 1) {
         share->ahead = panel->ahead + 64 * (size_t)share->lines_done;
         share->lines = lines * share->group / share->groups - share->lines_done;
