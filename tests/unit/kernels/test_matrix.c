@@ -76,6 +76,8 @@ static void fill_q8_0(uint8_t *data, uint64_t blocks)
     for (uint64_t i = 0; i < blocks; i++, data += 34) {
         uint16_t d = (uint16_t)(0x1c00 + draw() % 0x0600); /* 2^-8, a factor of 3 */
 
+        if (draw() % 300 == 0)
+            d -= 0x1800; /* a 64th: some chunks on AVX2 become wide */
         if (draw() % 8 == 0)
             d |= 0x8000;
         if (draw() % 50 == 0)
@@ -210,6 +212,7 @@ static enum isa isa_or_skip(void **state)
 {
     enum isa isa;
 
+    seed = 1; /* the same data whatever ran before */
     if (!isa_find(*state, &isa)) {
         print_message("this machine does not run %s\n", (const char *)*state);
         skip();
@@ -379,8 +382,7 @@ static void test_small_blocks_are_not_lost(void **state)
             memcpy((uint8_t *)(uintptr_t)rig.tensor[0].data + (n * 17 + 9) * 34, &bits, 2);
         rig_pack(&rig, isa);
         for (size_t k = 0; k < (size_t)ROWS * 544; k++)
-            if (k % 544 / 32 != 9)
-                rig.in[k] = 0.0f;
+            rig.in[k] = k % 544 / 32 == 9 ? uniform() : 0.0f;
         multiply(&rig, ROWS);
         assert_true(nmse(&rig) < 5e-4);
         rig_release(&rig);
