@@ -8,7 +8,7 @@
  * A few rows go through all inputs with their sums in registers, weights widened on the way. More
  * rows share chunks of weights, widened once into the first cache, with their sums beside them.
  */
-#include "kernels/cpu/product.h"
+#include "kernels/cpu/plain.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -39,34 +39,22 @@ enum {
 
 static size_t tile_bytes4(uint32_t inputs)
 {
-    return (size_t)inputs * LANES * 4;
+    return plain_tile_bytes(inputs, LANES, 4);
 }
 
 static size_t tile_bytes2(uint32_t inputs)
 {
-    return ((size_t)inputs * LANES * 2 + 63) / 64 * 64;
-}
-
-static size_t row_bytes(uint32_t inputs)
-{
-    return product_row_bytes((size_t)inputs * sizeof(float));
+    return plain_tile_bytes(inputs, LANES, 2);
 }
 
 static void pack4(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile)
 {
-    for (uint32_t k = 0; k < inputs; k++)
-        memcpy(tile + ((size_t)k * LANES + lane) * 4, row + (size_t)k * 4, 4);
+    plain_pack(row, inputs, lane, tile, LANES, 4);
 }
 
 static void pack2(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile)
 {
-    for (uint32_t k = 0; k < inputs; k++)
-        memcpy(tile + ((size_t)k * LANES + lane) * 2, row + (size_t)k * 2, 2);
-}
-
-static void prepare(const float *in, uint32_t inputs, uint8_t *row)
-{
-    memcpy(row, in, inputs * sizeof(float));
+    plain_pack(row, inputs, lane, tile, LANES, 2);
 }
 
 /* One vector of weights as floats. */
@@ -275,9 +263,9 @@ static void multiply_bf16(const struct panel *panel)
         .type = tensor_type,                                                                       \
         .tile = LANES,                                                                             \
         .tile_bytes = tile_bytes##bytes,                                                           \
-        .row_bytes = row_bytes,                                                                    \
+        .row_bytes = plain_row_bytes,                                                              \
         .pack = pack##bytes,                                                                       \
-        .prepare = prepare,                                                                        \
+        .prepare = plain_prepare,                                                                  \
         .multiply = multiply_##format,                                                             \
     }
 

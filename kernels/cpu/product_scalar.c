@@ -9,7 +9,7 @@
  *   Q8_0    [K / 32] { float d; int8 q[32] }
  *   floats  [K]
  */
-#include "kernels/cpu/product.h"
+#include "kernels/cpu/plain.h"
 
 #include <math.h>
 #include <string.h>
@@ -29,14 +29,9 @@ struct q8_row {
     int8_t q[QUANT_LEN];
 };
 
-static size_t lines(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 static size_t q8_tile_bytes(uint32_t inputs)
 {
-    return lines(inputs / QUANT_LEN * sizeof(struct q8_tile));
+    return (inputs / QUANT_LEN * sizeof(struct q8_tile) + 63) / 64 * 64;
 }
 
 static size_t q8_row_bytes(uint32_t inputs)
@@ -123,34 +118,22 @@ static void q8_multiply(const struct panel *panel)
 
 static size_t f32_tile_bytes(uint32_t inputs)
 {
-    return (size_t)inputs * LANES * 4;
+    return plain_tile_bytes(inputs, LANES, 4);
 }
 
 static size_t f16_tile_bytes(uint32_t inputs)
 {
-    return lines((size_t)inputs * LANES * 2);
-}
-
-static size_t float_row_bytes(uint32_t inputs)
-{
-    return product_row_bytes((size_t)inputs * sizeof(float));
+    return plain_tile_bytes(inputs, LANES, 2);
 }
 
 static void pack4(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile)
 {
-    for (uint32_t k = 0; k < inputs; k++)
-        memcpy(tile + ((size_t)k * LANES + lane) * 4, row + (size_t)k * 4, 4);
+    plain_pack(row, inputs, lane, tile, LANES, 4);
 }
 
 static void pack2(const uint8_t *row, uint32_t inputs, uint32_t lane, uint8_t *tile)
 {
-    for (uint32_t k = 0; k < inputs; k++)
-        memcpy(tile + ((size_t)k * LANES + lane) * 2, row + (size_t)k * 2, 2);
-}
-
-static void float_prepare(const float *in, uint32_t inputs, uint8_t *row)
-{
-    memcpy(row, in, inputs * sizeof(float));
+    plain_pack(row, inputs, lane, tile, LANES, 2);
 }
 
 /* Four outputs; compilers take plain loops over 16 apart, but not these. */
@@ -239,9 +222,9 @@ const struct product product_scalar_f32 = {
     .type = TENSOR_F32,
     .tile = LANES,
     .tile_bytes = f32_tile_bytes,
-    .row_bytes = float_row_bytes,
+    .row_bytes = plain_row_bytes,
     .pack = pack4,
-    .prepare = float_prepare,
+    .prepare = plain_prepare,
     .multiply = f32_multiply,
 };
 
@@ -251,9 +234,9 @@ const struct product product_scalar_f16 = {
     .type = TENSOR_F16,
     .tile = LANES,
     .tile_bytes = f16_tile_bytes,
-    .row_bytes = float_row_bytes,
+    .row_bytes = plain_row_bytes,
     .pack = pack2,
-    .prepare = float_prepare,
+    .prepare = plain_prepare,
     .multiply = f16_multiply,
 };
 
@@ -263,8 +246,8 @@ const struct product product_scalar_bf16 = {
     .type = TENSOR_BF16,
     .tile = LANES,
     .tile_bytes = f16_tile_bytes,
-    .row_bytes = float_row_bytes,
+    .row_bytes = plain_row_bytes,
     .pack = pack2,
-    .prepare = float_prepare,
+    .prepare = plain_prepare,
     .multiply = bf16_multiply,
 };

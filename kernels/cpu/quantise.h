@@ -1,6 +1,7 @@
 /*
- * quantise.h: 32 inputs as int8 with a scale, as llama.cpp does for Q8_0 too. One rule for all
- * instruction sets, so that they differ in the order and rounding of sums alone.
+ * quantise.h: 32 inputs as int8 with a scale, as llama.cpp does for Q8_0 too. One rule for the
+ * scalar path and AVX-512, so that they differ in the order and rounding of sums alone; AVX2 has its
+ * own (q8_avx2.c).
  *
  * d = max |x| / 127, q = x / d to the nearest (ties to even). A block that holds a NaN or an infinity
  * has d = NaN, so that each product with it is NaN. Where 127 / max overflows (max below 4e-37), the
