@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -163,7 +164,9 @@ void mix_check_same(const struct mix *mix, const struct outcome *expected)
         rig_check_same(&mix->outcome[i], &expected[i]);
 }
 
-void mix_make_model(char *path, size_t size)
+static char model_path[128];
+
+int mix_make_model(void **state)
 {
     const struct tiny_options tiny = {.seed = 5,
                                       .layers = 2,
@@ -175,16 +178,24 @@ void mix_make_model(char *path, size_t size)
                                       .vocab = MIX_VOCAB};
     struct buffer file = tiny_llama(&tiny);
 
-    tiny_save(&file, path, size);
+    (void)state;
+    tiny_save(&file, model_path, sizeof(model_path));
     buffer_release(&file);
+    return 0;
 }
 
-struct engine_options mix_options(const char *backend, const char *path)
+int mix_remove_model(void **state)
+{
+    (void)state;
+    return unlink(model_path);
+}
+
+struct engine_options mix_options(const char *backend)
 {
     struct engine_options options = rig_options();
 
     options.backend = backend;
-    options.model_path = path;
+    options.model_path = model_path;
     options.waiting_max = 100;
     options.rows_max = 64;
     options.context_max = MIX_CONTEXT;

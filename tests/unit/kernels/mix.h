@@ -64,11 +64,12 @@ struct engine *mix_run(struct mix *mix, const struct engine_options *options,
 /* Takes the events there are. */
 void mix_poll(struct mix *mix, struct engine *engine);
 
-/* A small random model in a new file, whose path goes to `path`: MIX_VOCAB ids. */
-void mix_make_model(char *path, size_t size);
+/* For a group of tests: makes and removes the file of a small random model, of MIX_VOCAB ids. */
+int mix_make_model(void **state);
+int mix_remove_model(void **state);
 
-/* One thread, 8 sequences, 64 rows, contexts of MIX_CONTEXT. */
-struct engine_options mix_options(const char *backend, const char *path);
+/* That model, one thread, 8 sequences, 64 rows, contexts of MIX_CONTEXT. */
+struct engine_options mix_options(const char *backend);
 
 /* One at a time, each prompt in one piece, nothing shared. */
 void mix_run_alone(struct mix *mix, const struct engine_options *options, struct outcome *ret);

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "config/buffer.h"
+#include "each_isa.h"
 #include "kernels/maths.h"
 #include "kernels/model/tensor.h"
 
@@ -322,12 +323,6 @@ static void test_attention_is_near_the_formula_and_the_same_in_pieces(void **sta
         for (int half = 0; half < 2; half++)
             check_attention(loops, shapes[i].positions, shapes[i].heads, shapes[i].dims, half);
 }
-
-#define EACH(test)                                                                                 \
-    {#test "_scalar", test, NULL, NULL, "scalar"}, {#test "_avx2", test, NULL, NULL, "avx2"},      \
-    {                                                                                              \
-#test "_avx512", test, NULL, NULL, "avx512"                                                \
-    }
 
 int main(void)
 {

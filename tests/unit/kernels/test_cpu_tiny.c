@@ -16,12 +16,13 @@
 #include <cmocka.h>
 
 #include "drive.h"
+#include "each_isa.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/ref/ref_device.h"
 #include "naive.h"
-#include "tiny_gguf.h"
+#include "tiny_model.h"
 
-enum { VOCAB = 320, PROMPT = 290, ROWS = 20, SEQUENCES = 8 };
+enum { VOCAB = TINY_VOCAB, PROMPT = 290, ROWS = 20, SEQUENCES = 8 };
 
 /* Heads of ten, a third rotated, frequencies of the file, three queries a key, own output matrix. */
 static const struct tiny_options odd = {.seed = 5,
@@ -57,25 +58,6 @@ static const struct device_ops *device_or_skip(void **state)
     return devices[isa];
 }
 
-static struct model *open_tiny(const struct tiny_options *options, struct buffer *file)
-{
-    struct gguf *gguf;
-    struct model *model;
-
-    *file = tiny_llama(options);
-    assert_int_equal(gguf_parse("tiny", file->data, file->len, &gguf), ERR_OK);
-    assert_int_equal(model_new(gguf, &model), ERR_OK);
-    return model;
-}
-
-static void random_ids(uint32_t *ids, uint32_t len, uint64_t seed)
-{
-    for (uint32_t i = 0; i < len; i++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        ids[i] = (uint32_t)(seed >> 33) % VOCAB;
-    }
-}
-
 struct logits {
     float value[ROWS * VOCAB];
     uint32_t len;
@@ -101,7 +83,7 @@ static void run_logits(const struct device_ops *device, const struct model *mode
     struct drive drive;
 
     logits->len = 0;
-    random_ids(ids, PROMPT, 3);
+    tiny_ids(ids, PROMPT, 3);
     if (exact)
         drive_open_exact(&drive, device, model, 1, 400, 400, 1);
     else
@@ -121,7 +103,7 @@ static double compare(const struct device_ops *device, const struct tiny_options
     static double exactly[ROWS * VOCAB];
     uint32_t ids[PROMPT + ROWS];
     struct buffer file;
-    struct model *model = open_tiny(options, &file);
+    struct model *model = tiny_open(options, &file);
     double error;
 
     run_logits(&ref_device, model, exact, &want, ids);
@@ -165,7 +147,7 @@ static void new_sequences(struct drive_sequence *sequence, uint32_t (*ids)[PROMP
 {
     memset(sequence, 0, SEQUENCES * sizeof(*sequence));
     for (uint32_t i = 0; i < SEQUENCES; i++) {
-        random_ids(ids[i], PROMPT, i);
+        tiny_ids(ids[i], PROMPT, i);
         sequence[i].prompt = ids[i];
         sequence[i].prompt_len = 1 + i * 38;
         sequence[i].tokens_max = i % 3 == 2 ? 0 : 9;
@@ -196,7 +178,7 @@ static void test_company_pieces_and_threads_change_no_bit(void **state)
 
     for (int shape = 0; shape < 2; shape++) {
         struct buffer file;
-        struct model *model = open_tiny(shape == 0 ? &odd : &quantised, &file);
+        struct model *model = tiny_open(shape == 0 ? &odd : &quantised, &file);
 
         new_sequences(first, ids);
         drive_open(&drive, device, model, SEQUENCES, 2000, 400, 1);
@@ -250,7 +232,7 @@ static void test_nan_reaches_no_other_sequence(void **state)
     static struct drive_sequence clean[SEQUENCES], poisoned[SEQUENCES];
     static uint32_t ids[SEQUENCES][PROMPT];
     struct buffer file;
-    struct model *model = open_tiny(&odd, &file);
+    struct model *model = tiny_open(&odd, &file);
     struct drive drive;
 
     drive_open(&drive, device, model, SEQUENCES, 100, 400, 2);
@@ -288,7 +270,7 @@ static void test_the_plan_is_what_is_taken(void **state)
 
     for (int i = 0; i < 2; i++) {
         struct buffer file;
-        struct model *model = open_tiny(shapes[i], &file);
+        struct model *model = tiny_open(shapes[i], &file);
         struct engine_plan plan;
         struct drive drive;
         struct backend *backend;
@@ -370,7 +352,7 @@ static void test_a_step_takes_no_memory(void **state)
 {
     const struct device_ops *device = device_or_skip(state);
     struct buffer file;
-    struct model *model = open_tiny(&quantised, &file);
+    struct model *model = tiny_open(&quantised, &file);
     struct slots *slots;
     struct drive drive;
 
@@ -393,12 +375,6 @@ static void test_a_step_takes_no_memory(void **state)
     model_close(model);
     buffer_release(&file);
 }
-
-#define EACH(test)                                                                                 \
-    {#test "_scalar", test, NULL, NULL, "scalar"}, {#test "_avx2", test, NULL, NULL, "avx2"},      \
-    {                                                                                              \
-#test "_avx512", test, NULL, NULL, "avx512"                                                \
-    }
 
 int main(void)
 {

@@ -10,7 +10,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -21,7 +20,6 @@ enum { REQUESTS = MIX_REQUESTS };
 static const struct mix_way in_order = {0};
 static const struct mix_kind all_kinds = {.seed = 77, .tokens_max = 40};
 
-static char path[128];
 static struct mix mix;
 static struct outcome alone[REQUESTS];
 
@@ -58,7 +56,7 @@ static uint64_t run_and_compare(const struct engine_options *options, const stru
 
 static void check_company(const char *backend)
 {
-    struct engine_options options = mix_options(backend, path);
+    struct engine_options options = mix_options(backend);
     const struct mix_way apart = {.shuffle = 3, .apart = true};
     uint64_t cached = 0;
 
@@ -78,7 +76,7 @@ static void check_shapes(const char *backend)
 
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
         const struct mix_way way = {.shuffle = 10 + i};
-        struct engine_options options = mix_options(backend, path);
+        struct engine_options options = mix_options(backend);
 
         options.sequences_max = shapes[i].sequences;
         options.rows_max = shapes[i].rows;
@@ -89,7 +87,7 @@ static void check_shapes(const char *backend)
 
 static void check_mix(const char *backend)
 {
-    const struct engine_options options = mix_options(backend, path);
+    const struct engine_options options = mix_options(backend);
 
     mix_run_alone(&mix, &options, alone);
     check_kinds();
@@ -105,24 +103,11 @@ static void test_each_output_is_that_of_the_request_alone(void **state)
     mix_release(&mix);
 }
 
-static int make_model(void **state)
-{
-    (void)state;
-    mix_make_model(path, sizeof(path));
-    return 0;
-}
-
-static int remove_model(void **state)
-{
-    (void)state;
-    return unlink(path);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_output_is_that_of_the_request_alone),
     };
 
-    return cmocka_run_group_tests(tests, make_model, remove_model);
+    return cmocka_run_group_tests(tests, mix_make_model, mix_remove_model);
 }

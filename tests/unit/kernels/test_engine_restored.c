@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,20 +19,19 @@ enum { REQUESTS = MIX_REQUESTS, FEW = 16 };
 static const struct mix_kind growing = {.seed = 78, .tokens_max = 48, .growing = true};
 static const struct mix_kind lasting = {.seed = 79, .tokens_max = 120};
 
-static char path[128];
 static struct mix mix;
 static struct outcome alone[REQUESTS];
 
 /* A pool of a few contexts, given to whoever can begin: one in five and more reads its ids again. */
 static void check_evictions(const char *backend)
 {
-    const struct engine_options roomy = mix_options(backend, path);
+    const struct engine_options roomy = mix_options(backend);
     const struct mix_way ways[] = {{.shuffle = 5, .no_forecasts = true},
                                    {.no_forecasts = true, .apart = true}};
 
     mix_run_alone(&mix, &roomy, alone);
     for (int i = 0; i < 2; i++) {
-        struct engine_options options = mix_options(backend, path);
+        struct engine_options options = mix_options(backend);
         uint32_t evicted = 0;
 
         options.sequences_max = 24;
@@ -178,7 +176,7 @@ static void stop_all_the_time(const struct engine_options *options, struct mix *
 
 static void check_restored(const char *backend)
 {
-    struct engine_options options = mix_options(backend, path);
+    struct engine_options options = mix_options(backend);
     struct mix few;
 
     options.kv_tokens = MIX_CONTEXT * 2; /* some are evicted before they are stopped */
@@ -195,19 +193,6 @@ static void test_stopped_and_restored_at_every_step_is_the_same(void **state)
     mix_for_backends(check_restored);
 }
 
-static int make_model(void **state)
-{
-    (void)state;
-    mix_make_model(path, sizeof(path));
-    return 0;
-}
-
-static int remove_model(void **state)
-{
-    (void)state;
-    return unlink(path);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,5 +200,5 @@ int main(void)
         cmocka_unit_test(test_stopped_and_restored_at_every_step_is_the_same),
     };
 
-    return cmocka_run_group_tests(tests, make_model, remove_model);
+    return cmocka_run_group_tests(tests, mix_make_model, mix_remove_model);
 }

@@ -8,7 +8,7 @@
 #include "kernels/model/forward.h"
 #include "kernels/ref/ref.h"
 #include "naive.h"
-#include "tiny_gguf.h"
+#include "tiny_model.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -20,26 +20,7 @@
 
 #include <cmocka.h>
 
-enum { PROMPT_MAX = 400, VOCAB = 320 };
-
-static struct model *open_tiny(const struct tiny_options *options, struct buffer *file)
-{
-    struct gguf *gguf;
-    struct model *model;
-
-    *file = tiny_llama(options);
-    assert_int_equal(gguf_parse("tiny", file->data, file->len, &gguf), ERR_OK);
-    assert_int_equal(model_new(gguf, &model), ERR_OK);
-    return model;
-}
-
-static void random_ids(uint32_t *ids, uint32_t len, uint64_t seed)
-{
-    for (uint32_t i = 0; i < len; i++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        ids[i] = (uint32_t)(seed >> 33) % VOCAB;
-    }
-}
+enum { PROMPT_MAX = 400, VOCAB = TINY_VOCAB };
 
 /* All logits that a run made, row by row, as the backend's memory had them. */
 struct logits {
@@ -82,7 +63,7 @@ static void test_logits_are_those_of_the_formulas(void **state)
     (void)state;
     for (size_t shape = 0; shape < sizeof(shapes) / sizeof(shapes[0]); shape++) {
         struct buffer file;
-        struct model *model = open_tiny(&shapes[shape], &file);
+        struct model *model = tiny_open(&shapes[shape], &file);
         struct logits logits = {xcalloc(40 * VOCAB, sizeof(float)), 0, 40};
         uint32_t ids[PROMPT_MAX];
         struct drive_sequence sequence = {
@@ -90,7 +71,7 @@ static void test_logits_are_those_of_the_formulas(void **state)
         struct drive drive;
         double worst = 0.0;
 
-        random_ids(ids, 290, shape);
+        tiny_ids(ids, 290, shape);
         drive_open_exact(&drive, &ref_device, model, 1, 400, 400, 1);
         drive.on_step = keep_logits;
         drive.arg = &logits;
@@ -115,7 +96,7 @@ static void test_logits_are_those_of_the_formulas(void **state)
 static void test_halves_in_the_cache_stay_close(void **state)
 {
     struct buffer file;
-    struct model *model = open_tiny(&odd, &file);
+    struct model *model = tiny_open(&odd, &file);
     struct logits logits = {xcalloc(VOCAB, sizeof(float)), 0, 1};
     double *want = xcalloc((size_t)PROMPT_MAX * VOCAB, sizeof(*want));
     uint32_t ids[PROMPT_MAX];
@@ -124,7 +105,7 @@ static void test_halves_in_the_cache_stay_close(void **state)
     double nmse;
 
     (void)state;
-    random_ids(ids, 300, 4);
+    tiny_ids(ids, 300, 4);
     drive_open(&drive, &ref_device, model, 1, 300, 400, 1);
     drive.on_step = keep_logits;
     drive.arg = &logits;
@@ -157,13 +138,13 @@ static void embed(const struct model *model, const uint32_t *ids, uint32_t len, 
 static void test_an_embedding_is_the_mean_of_hidden_states_with_length_one(void **state)
 {
     struct buffer file;
-    struct model *model = open_tiny(&odd, &file);
+    struct model *model = tiny_open(&odd, &file);
     double hidden[50 * 36], mean[36] = {0}, squares = 0.0;
     uint32_t ids[50];
     float got[36];
 
     (void)state;
-    random_ids(ids, 50, 8);
+    tiny_ids(ids, 50, 8);
     embed(model, ids, 50, 7, got);
     naive_forward(model, ids, 50, NULL, hidden);
     for (uint32_t t = 0; t < 50; t++)
@@ -185,7 +166,7 @@ static void test_quantised_files_equal_their_floats(void **state)
     float before[64] = {0};
 
     (void)state;
-    random_ids(ids, 60, 2);
+    tiny_ids(ids, 60, 2);
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         struct tiny_options options = {.seed = 3, .embed = 64, .head_dim = 16, .untied = true};
         struct buffer file, plain;
@@ -193,10 +174,10 @@ static void test_quantised_files_equal_their_floats(void **state)
         float got[64], want[64];
 
         options.type = types[i];
-        model = open_tiny(&options, &file);
+        model = tiny_open(&options, &file);
         options.type = TENSOR_F32;
         options.rounded = types[i];
-        floats = open_tiny(&options, &plain);
+        floats = tiny_open(&options, &plain);
         assert_int_equal(model->layer[0].attn_q->type, types[i]);
         assert_int_equal(floats->layer[0].attn_q->type, TENSOR_F32);
         embed(model, ids, 60, 0, got);
@@ -225,14 +206,14 @@ static void fill_with_nan(struct drive *drive)
 static void test_stale_kv_is_never_read(void **state)
 {
     struct buffer file;
-    struct model *model = open_tiny(&odd, &file);
+    struct model *model = tiny_open(&odd, &file);
     uint32_t ids[3][70];
     struct drive_sequence clean[3] = {{0}}, poisoned[3];
     struct drive drive;
 
     (void)state;
     for (uint32_t i = 0; i < 3; i++) {
-        random_ids(ids[i], 70, i);
+        tiny_ids(ids[i], 70, i);
         clean[i] = (struct drive_sequence){.prompt = ids[i],
                                            .prompt_len = 31 + i * 17,
                                            .tokens_max = i < 2 ? 40 : 0,
@@ -259,7 +240,7 @@ static void test_stale_kv_is_never_read(void **state)
 static void test_nan_stays_in_its_sequence(void **state)
 {
     struct buffer file;
-    struct model *model = open_tiny(&odd, &file);
+    struct model *model = tiny_open(&odd, &file);
     float *row = (float *)(uintptr_t)model->token_embd->data + 7 * 36;
     uint32_t good[] = {1, 20, 30, 40}, bad[] = {1, 20, 7, 40};
     struct drive_sequence alone = {.prompt = good, .prompt_len = 4, .tokens_max = 5};
@@ -287,7 +268,7 @@ static void test_nan_stays_in_its_sequence(void **state)
 static void test_sampling_is_by_seed_and_position(void **state)
 {
     struct buffer file;
-    struct model *model = open_tiny(&odd, &file);
+    struct model *model = tiny_open(&odd, &file);
     struct logits logits = {xcalloc(30 * VOCAB, sizeof(float)), 0, 30};
     struct sample_scratch scratch = {xcalloc(VOCAB, 4), xcalloc(VOCAB, 4), NULL};
     uint32_t ids[10];
@@ -300,7 +281,7 @@ static void test_sampling_is_by_seed_and_position(void **state)
     uint32_t other = 0;
 
     (void)state;
-    random_ids(ids, 10, 6);
+    tiny_ids(ids, 10, 6);
     drive_open(&drive, &ref_device, model, 1, 64, 128, 1);
     drive.on_step = keep_logits;
     drive.arg = &logits;
@@ -326,7 +307,7 @@ static void test_a_hundred_sequences_are_sampled_in_one_step(void **state)
 {
     enum { SEQUENCES = 100 };
     struct buffer file;
-    struct model *model = open_tiny(&odd, &file);
+    struct model *model = tiny_open(&odd, &file);
     struct drive_sequence *many = xcalloc(SEQUENCES, sizeof(*many));
     uint32_t ids[SEQUENCES][4];
     struct drive drive;
@@ -334,7 +315,7 @@ static void test_a_hundred_sequences_are_sampled_in_one_step(void **state)
     (void)state;
     drive_open(&drive, &ref_device, model, SEQUENCES, 400, 32, 2);
     for (uint32_t i = 0; i < SEQUENCES; i++) {
-        random_ids(ids[i], 4, i * 31);
+        tiny_ids(ids[i], 4, i * 31);
         many[i] = (struct drive_sequence){
             .prompt = ids[i], .prompt_len = 4, .tokens_max = i % 5 == 0 ? 0 : 6};
     }
@@ -358,7 +339,7 @@ static void test_a_hundred_sequences_are_sampled_in_one_step(void **state)
 static void test_a_plan_counts_what_is_allocated(void **state)
 {
     struct buffer file;
-    struct model *model = open_tiny(&(struct tiny_options){0}, &file);
+    struct model *model = tiny_open(&(struct tiny_options){0}, &file);
     struct device_limits limits = {
         .rows_max = 10, .sequences_max = 4, .blocks = 7, .context_max = 100, .threads = 1};
     struct engine_plan plan, more;
@@ -383,7 +364,7 @@ static void test_a_plan_counts_what_is_allocated(void **state)
 static void test_waiting_has_a_limit_and_closing_does_not_wait(void **state)
 {
     struct buffer file;
-    struct model *model = open_tiny(&(struct tiny_options){.layers = 8, .ff = 1024}, &file);
+    struct model *model = tiny_open(&(struct tiny_options){.layers = 8, .ff = 1024}, &file);
     struct step_result result;
     struct device *device;
     struct drive drive;
