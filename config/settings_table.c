@@ -101,7 +101,7 @@ static const struct setting rows[] = {
     {"worker.commit_rows", U32(S, worker.commit_rows), "512", "1", "65536", NULL,
      "Results that are committed together, at most."},
     {"worker.commit_interval", DURATION(S, worker.commit_interval_ms), "500ms", "10ms", "1m", NULL,
-     "How long a finished result waits for others to be committed with, at most."},
+     "How long a result waits for others to commit with; not when the device is idle."},
     {"worker.fetch_bytes_max", BYTES(S, worker.fetch_bytes_max), "64MiB", "1MiB", "4GiB", NULL,
      "Memory for requests that were read from Kafka and have not begun."},
     {"worker.requests_max", U32(S, worker.requests_max), "4096", "1", "1000000", NULL,

@@ -202,6 +202,12 @@ static void cut(struct device_loop *loop, unsigned stop, uint64_t now_ns)
     mailbox_post(loop->options.batches, &batch->mail);
 }
 
+/* Then nobody waits for more rows: the last ones of a job are not kept for the interval. */
+static bool nothing_to_do(const struct device_loop *loop)
+{
+    return loop->idle && !loop->inbox.first && !lanes_first(&loop->lanes);
+}
+
 static bool is_due(const struct device_loop *loop, uint64_t now_ns)
 {
     const struct batch *open = loop->open;
@@ -210,7 +216,7 @@ static bool is_due(const struct device_loop *loop, uint64_t now_ns)
         return false;
     if (open->count == 0)
         return now_ns - loop->cut_ns >= loop->options.ledger_interval_ns;
-    return open->count >= loop->options.commit_rows ||
+    return open->count >= loop->options.commit_rows || nothing_to_do(loop) ||
            now_ns - open->first_ns >= loop->options.commit_interval_ns;
 }
 

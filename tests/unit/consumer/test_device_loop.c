@@ -19,6 +19,8 @@
 #include "consumer/books.h"
 #include "tests/unit/consumer/made.h"
 
+enum { INTERVAL_NS = 5 * 1000 * 1000 };
+
 struct bench {
     struct gauges gauges;
     struct mailbox batches;
@@ -46,7 +48,8 @@ static void on_room(void *context)
     (void)context;
 }
 
-static void bench_open(struct bench *bench, double pace, uint32_t sequences_max)
+static void bench_open(struct bench *bench, double pace, uint32_t sequences_max,
+                       uint64_t commit_interval_ns)
 {
     struct device_loop_options options = {
         .engine = {.backend = "sim",
@@ -63,7 +66,7 @@ static void bench_open(struct bench *bench, double pace, uint32_t sequences_max)
         .gauges = &bench->gauges,
         .batches = &bench->batches,
         .commit_rows = 8,
-        .commit_interval_ns = 5 * CLOCK_NS_PER_MS,
+        .commit_interval_ns = commit_interval_ns,
         .ledger_interval_ns = 3600 * (uint64_t)CLOCK_NS_PER_S,
         .results_max = 64,
         .on_opened = on_opened,
@@ -145,7 +148,7 @@ static void test_every_request_ends_once_and_the_books_add_up(void **state)
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, REQUESTS);
-    bench_open(&bench, 0, 4);
+    bench_open(&bench, 0, 4, INTERVAL_NS);
     for (uint32_t i = 0; i < REQUESTS; i++)
         post(&bench, made_task(&made, i, 5 + i % 40, 1 + i % 30));
     while (ended < REQUESTS) {
@@ -176,7 +179,7 @@ static void test_a_common_beginning_is_booked_on_its_job(void **state)
     uint32_t ended = 0, cached = 0;
 
     (void)state;
-    bench_open(&bench, 0, 4);
+    bench_open(&bench, 0, 4, INTERVAL_NS);
     atomic_store(&bench.gauges.launch_until_ns, 0); /* hold it until all are there */
     for (uint8_t job = 0; job < 2; job++) {
         made_open(&made[job], (uint8_t)(job + 1), ENDPOINT_COMPLETIONS, 8);
@@ -211,7 +214,7 @@ static void test_jobs_are_served_in_turn(void **state)
     (void)state;
     made_open(&large, 1, ENDPOINT_COMPLETIONS, 60);
     made_open(&small, 2, ENDPOINT_COMPLETIONS, 2);
-    bench_open(&bench, 0, 1);
+    bench_open(&bench, 0, 1, INTERVAL_NS);
     atomic_store(&bench.gauges.launch_until_ns, 0); /* hold it until all are there */
     for (uint32_t i = 0; i < 60; i++)
         post(&bench, made_task(&large, i, 4, 4));
@@ -244,7 +247,7 @@ static void test_a_cancelled_job_ends_with_what_it_cost(void **state)
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 8);
-    bench_open(&bench, 1, 2);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
     for (uint32_t i = 0; i < 8; i++)
         post(&bench, made_task(&made, i, 4, 900));
     while (atomic_load(&bench.gauges.running) == 0)
@@ -278,7 +281,7 @@ static void test_stop_gives_everything_back_and_go_goes_on(void **state)
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 9);
-    bench_open(&bench, 1, 2);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
     for (uint32_t i = 0; i < 8; i++)
         post(&bench, made_task(&made, i, 4, 900));
     while (atomic_load(&bench.gauges.running) == 0)
@@ -308,6 +311,28 @@ static void test_stop_gives_everything_back_and_go_goes_on(void **state)
     made_close(&made);
 }
 
+/* When the device has nothing more to do, what it has done waits for nobody. */
+static void test_the_last_results_do_not_wait_for_the_interval(void **state)
+{
+    struct bench bench;
+    struct made made;
+    uint32_t ended = 0;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 3);
+    bench_open(&bench, 0, 4, 3600 * (uint64_t)CLOCK_NS_PER_S);
+    for (uint32_t i = 0; i < 3; i++)
+        post(&bench, made_task(&made, i, 4, 4));
+    while (ended < 3) {
+        struct batch *batch = next_batch(&bench);
+
+        ended += batch->count;
+        batch_free(batch);
+    }
+    bench_close(&bench);
+    made_close(&made);
+}
+
 /* Told to go on and to stop again before it looks: the second stop has its answer, and one only. */
 static void test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed(void **state)
 {
@@ -317,7 +342,7 @@ static void test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed(vo
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
-    bench_open(&bench, 0, 2);
+    bench_open(&bench, 0, 2, INTERVAL_NS);
     for (int round = 0; round < 20; round++) {
         unsigned stop = device_loop_halt(bench.loop);
 
@@ -345,7 +370,7 @@ static void test_nothing_is_launched_after_the_lease(void **state)
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
-    bench_open(&bench, 0, 2);
+    bench_open(&bench, 0, 2, INTERVAL_NS);
     atomic_store(&bench.gauges.launch_until_ns, clock_mono_ns());
     post(&bench, made_task(&made, 0, 4, 4));
     usleep(120000);
@@ -367,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_jobs_are_served_in_turn),
         cmocka_unit_test(test_a_cancelled_job_ends_with_what_it_cost),
         cmocka_unit_test(test_stop_gives_everything_back_and_go_goes_on),
+        cmocka_unit_test(test_the_last_results_do_not_wait_for_the_interval),
         cmocka_unit_test(test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed),
         cmocka_unit_test(test_nothing_is_launched_after_the_lease),
     };
