@@ -12,8 +12,17 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { RUNS = 5, RUN_NS_MIN = 10000000, READ_PASSES = 2, THREADS_MAX = 256 };
+enum { RUNS = 5, RUN_NS_MIN = 10000000, READ_PASSES = 2, STREAMS = 4, THREADS_MAX = 256 };
 #define READ_BYTES (256ull << 20) /* of all threads together; far beyond what caches hold */
+
+struct loop {
+    const char *kind;
+    const char *isa;
+    bool (*here)(void);
+    void (*run)(uint64_t rounds);
+    uint32_t
+        operations; /* a round: of each instruction the products in a register and as many sums */
+};
 
 #if defined(__x86_64__)
 
@@ -90,14 +99,7 @@ static bool has_sse2(void)
     return true;
 }
 
-/* Operations a round: of each instruction the products in a register and as many sums. */
-static const struct loop {
-    const char *kind;
-    const char *isa;
-    bool (*here)(void);
-    void (*run)(uint64_t rounds);
-    uint32_t operations;
-} loops[] = {
+static const struct loop loops[] = {
     {"int8", "avx512-vnni", has_vnni, loop_dpbusd, 12 * 128},
     {"int8", "avx2", has_avx2, loop_maddubs, 12 * 64},
     {"int16 pairs", "avx2", has_avx2, loop_pairs, 12 * 64},
@@ -109,16 +111,14 @@ static const struct loop {
 };
 enum { LOOPS = sizeof(loops) / sizeof(loops[0]) };
 
+/* The widest loads that the processor has: narrow ones do not keep memory busy. */
+#define WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
+
 #else /* no loops for other processors yet: only memory is measured */
 
-static const struct loop {
-    const char *kind;
-    const char *isa;
-    bool (*here)(void);
-    void (*run)(uint64_t rounds);
-    uint32_t operations;
-} loops[1];
+static const struct loop loops[1];
 enum { LOOPS = 0 };
+#define WIDEST
 
 #endif
 
@@ -141,15 +141,21 @@ struct runner {
     uint64_t worked_ns;
 };
 
-/* One pass; sums of eight lanes, which compilers turn into vector code. */
-static uint64_t read_memory(const uint64_t *word, size_t words)
-{
-    uint64_t sum[8] = {0};
+typedef uint64_t line __attribute__((vector_size(64)));
 
-    for (size_t i = 0; i + 8 <= words; i += 8)
-        for (size_t lane = 0; lane < 8; lane++)
-            sum[lane] ^= word[i + lane];
-    return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
+/* One pass, in as many streams as a product has rows of weights before it. */
+WIDEST static uint64_t read_memory(const line *lines, size_t count)
+{
+    const size_t part = count / STREAMS;
+    line sum[STREAMS] = {0};
+
+    for (size_t i = 0; i < part; i++)
+        for (size_t stream = 0; stream < STREAMS; stream++)
+            sum[stream] ^= lines[stream * part + i];
+    for (size_t stream = 1; stream < STREAMS; stream++)
+        sum[0] ^= sum[stream];
+    return sum[0][0] ^ sum[0][1] ^ sum[0][2] ^ sum[0][3] ^ sum[0][4] ^ sum[0][5] ^ sum[0][6] ^
+           sum[0][7];
 }
 
 static void work(struct runner *runner)
@@ -162,7 +168,7 @@ static void work(struct runner *runner)
         return;
     }
     for (int pass = 0; pass < READ_PASSES; pass++) {
-        runner->sum += read_memory((const uint64_t *)(const void *)mine, field->bytes / 8);
+        runner->sum += read_memory((const line *)(const void *)mine, field->bytes / sizeof(line));
         __asm__ volatile("" : : : "memory");
     }
 }
