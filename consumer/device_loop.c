@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config/clock.h"
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "consumer/batch.h"
 #include "consumer/lanes.h"
@@ -281,7 +282,7 @@ static enum err step(struct device_loop *loop, uint64_t now_ns)
     if (!may_launch(loop, now_ns))
         return ERR_AGAIN;
     feed(loop, now_ns);
-    err = engine_step(loop->engine, &info);
+    err = FAILPOINT_CALL("step", ERR_DEVICE, engine_step(loop->engine, &info));
     if (err)
         return err;
     loop->idle = info.idle;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "config/clock.h"
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "consumer/task.h"
 #include "producer/message.h"
@@ -302,6 +303,8 @@ static bool read_some(struct source *source, struct source_tools *tools, uint64_
         rd_kafka_message_destroy(message[i]);
     }
     source->unreadable += got.unreadable;
+    if (!err && got.count > 0)
+        err = FAILPOINT_ERR("range.read", ERR_NOT_FOUND);
     if (got.count > 0 || got.unreadable > 0)
         source->moved_ns = now_ns;
     if (err == ERR_NOT_FOUND)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "config/clock.h"
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "kernels/engine.h"
 
@@ -232,7 +233,7 @@ void worker_drain(struct worker *worker)
         return; /* LOSING: when its stop is answered */
     }
     if (worker_connected(worker))
-        lease_drain(worker->db, &worker->lease);
+        (void)FAILPOINT_CALL("drain", ERR_DATABASE, lease_drain(worker->db, &worker->lease));
     begin_stop(worker, DRAINING);
 }
 

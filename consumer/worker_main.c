@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "config/options.h"
 #include "config/settings.h"
@@ -91,5 +92,6 @@ int main(int argc, char **argv)
     err = options_parse(NULL, &command, argc, argv, &rest);
     if (err || rest.served)
         return err_exit_status(err ? err : streams_flush());
-    return err_exit_status(serve());
+    err = FAILPOINTS_START("mserve-worker");
+    return err_exit_status(err ? err : serve());
 }

@@ -1,6 +1,7 @@
 /* submit.c: the order of things. */
 #include "producer/submit.h"
 #include "config/clock.h"
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "config/utf8.h"
 #include "producer/interrupt.h"
@@ -224,7 +225,8 @@ static enum err open_job(struct submit *submit, const char *key)
     enum err rc;
 
     memcpy(spec.content_sha256, submit->scan.sha256, sizeof(spec.content_sha256));
-    rc = job_open(submit->cli->db, &spec, &submit->arena, &submit->job);
+    rc = FAILPOINT_CALL("job.inserted", ERR_DATABASE,
+                        job_open(submit->cli->db, &spec, &submit->arena, &submit->job));
     if (rc == ERR_CONFLICT)
         return fail(ERR_CONFLICT,
                     "the idempotency key \"%s\" belongs to a job with other content; "

@@ -1,4 +1,5 @@
 /* submit_main.c: mserve-submit: from the command line to the exit status. */
+#include "config/failpoint.h"
 #include "producer/interrupt.h"
 #include "producer/submit_command.h"
 
@@ -14,7 +15,9 @@ int main(int argc, char **argv)
     if (rc != ERR_OK || rest.served)
         return err_exit_status(rc != ERR_OK ? rc : cli_flush());
     submit_typed.file = rest.argument[0];
-    rc = cli_load(&cli, submit_config);
+    rc = FAILPOINTS_START("mserve-submit");
+    if (rc == ERR_OK)
+        rc = cli_load(&cli, submit_config);
     if (rc == ERR_OK)
         rc = submit_run(&cli, &submit_typed);
     cli_close(&cli);

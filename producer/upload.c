@@ -1,6 +1,7 @@
 /* upload.c: load, send, confirm, write down; then seal. */
 #include "producer/upload.h"
 #include "config/clock.h"
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "config/sha256.h"
 #include "producer/interrupt.h"
@@ -86,6 +87,15 @@ static enum err compress_ids(struct upload *upload, const struct chunk *chunk, s
     return ERR_OK;
 }
 
+static enum err add_chunks(struct upload *upload)
+{
+    const struct upload_options *options = &upload->options;
+
+    return FAILPOINT_CALL(
+        "chunk.row", ERR_DATABASE,
+        job_add_chunks(options->db, &options->job->job, upload->row, upload->rows));
+}
+
 /* Writes down what is confirmed. */
 static enum err flush_rows(struct upload *upload)
 {
@@ -94,9 +104,9 @@ static enum err flush_rows(struct upload *upload)
 
     if (upload->rows == 0)
         return ERR_OK;
-    rc = job_add_chunks(options->db, &options->job->job, upload->row, upload->rows);
+    rc = add_chunks(upload);
     for (int tries = 1; may_retry(upload, rc, tries); tries++)
-        rc = job_add_chunks(options->db, &options->job->job, upload->row, upload->rows);
+        rc = add_chunks(upload);
     if (rc == ERR_LOST && options->job->sealed)
         rc = ERR_OK; /* sealed before we came: what was missing is in its place now */
     if (rc != ERR_OK)
@@ -139,7 +149,9 @@ static enum err collect(struct upload *upload)
     enum err rc = ERR_OK;
 
     while (rc == ERR_OK && (chunk = publisher_confirmed(upload->publisher)) != NULL) {
-        rc = add_row(upload, chunk);
+        rc = FAILPOINT_ERR("produced", ERR_BROKER);
+        if (rc == ERR_OK)
+            rc = add_row(upload, chunk);
         publisher_recycle(upload->publisher, chunk);
     }
     if (rc == ERR_OK && upload->rows > 0 &&
@@ -299,8 +311,9 @@ static enum err seal(struct upload *upload)
     enum err rc = input_check_unchanged(options->input);
 
     for (int tries = 1; rc == ERR_OK || may_retry(upload, rc, tries); tries++) {
-        rc = job_seal(options->db, &options->job->job, upload->chunks, (int64_t)scan->requests,
-                      (int64_t)scan->blanks);
+        rc = FAILPOINT_CALL("sealed", ERR_DATABASE,
+                            job_seal(options->db, &options->job->job, upload->chunks,
+                                     (int64_t)scan->requests, (int64_t)scan->blanks));
         if (rc == ERR_OK)
             break;
     }

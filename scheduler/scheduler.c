@@ -2,6 +2,7 @@
 #include "scheduler/scheduler.h"
 
 #include "config/clock.h"
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "scheduler/sweep.h"
 #include "sql/lease.h"
@@ -67,11 +68,14 @@ static bool is_event(const struct db_result *events, int row, const char *event)
 static enum err tick(struct scheduler *scheduler, bool *ret_active, bool *ret_more)
 {
     struct db_result events = {0};
-    enum err rc = db_exec(scheduler->db, QUERY_SCHEDULER_TICK,
-                          DB_PARAMS(db_i64((int64_t)scheduler->options.abandoned_after_ms),
-                                    db_i64((int64_t)scheduler->options.deltas_max)),
-                          &events);
+    enum err rc;
 
+    DB_FAILPOINTS_INSIDE(scheduler->db, "deltas.deleted", "");
+    rc = FAILPOINT_CALL("fold.committed", ERR_DATABASE,
+                        db_exec(scheduler->db, QUERY_SCHEDULER_TICK,
+                                DB_PARAMS(db_i64((int64_t)scheduler->options.abandoned_after_ms),
+                                          db_i64((int64_t)scheduler->options.deltas_max)),
+                                &events));
     if (rc)
         return rc;
     *ret_active = !is_event(&events, events.rows - 1, "standby");

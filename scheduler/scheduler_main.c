@@ -1,4 +1,5 @@
 /* scheduler_main.c: the program mserve-scheduler: rounds until SIGTERM. */
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "config/options.h"
 #include "config/settings.h"
@@ -98,7 +99,9 @@ int main(int argc, char **argv)
     rc = options_parse(NULL, &command, argc, argv, &rest);
     if (rc || rest.served)
         return err_exit_status(rc ? rc : streams_flush());
-    rc = settings_load(config_path, &settings);
+    rc = FAILPOINTS_START("mserve-scheduler");
+    if (!rc)
+        rc = settings_load(config_path, &settings);
     if (rc)
         return err_exit_status(rc);
     settings_log_init(settings, "mserve-scheduler", false);

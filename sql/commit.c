@@ -1,6 +1,7 @@
 /* commit.c: sends a batch until its outcome is known. */
 #include "sql/commit_internal.h"
 
+#include "config/failpoint.h"
 #include "config/json.h"
 #include "config/log.h"
 #include "sql/queries.h"
@@ -109,7 +110,12 @@ static enum err send_batch(struct commit *commit, const struct commit_batch *bat
     commit_encode_rows(batch, commit->order, 0, batch->rows_count, commit->replaced,
                        commit->replaced_count, &commit->copy);
     db_expect_rejected(commit->db, true);
-    rc = db_script(commit->db, commit->script.data, buffer_slice(&commit->copy), &result);
+    DB_FAILPOINTS_INSIDE(commit->db, "row.updated", "partitions.locked");
+    DB_FAILPOINT_COPIED(commit->db, "copied");
+    DB_FAILPOINT_SENT(commit->db, "commit.sent");
+    rc = FAILPOINT_CALL(
+        "acked", ERR_DATABASE,
+        db_script(commit->db, commit->script.data, buffer_slice(&commit->copy), &result));
     db_expect_rejected(commit->db, false);
     if (!rc) {
         ret->rows_inserted = (uint32_t)db_get_i64(&result, 0, 0);

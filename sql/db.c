@@ -17,7 +17,7 @@ static void on_notice_cb(void *arg, const PGresult *result)
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     char quoted[256];
 
-    (void)arg;
+    db_failpoint_notice(arg, text ? text : "");
     log_debug("db.notice", "text=%s", log_quote(quoted, sizeof(quoted), text ? text : ""));
 }
 
@@ -61,7 +61,7 @@ static enum err set_up(struct db *db)
 {
     char script[256];
 
-    PQsetNoticeReceiver(db->conn, on_notice_cb, NULL);
+    PQsetNoticeReceiver(db->conn, on_notice_cb, db);
     if (PQsetnonblocking(db->conn, 1) != 0)
         return db_failed(db, NULL, "");
     snprintf(script, sizeof(script),
@@ -141,7 +141,7 @@ void db_expect_rejected(struct db *db, bool expected)
     db->expect_rejected = expected;
 }
 
-static enum err gone(struct db *db, const char *why)
+enum err db_gone(struct db *db, const char *why)
 {
     char where[300];
 
@@ -164,9 +164,9 @@ static enum err wait_socket(struct db *db, bool or_writable)
         n = poll(&fd, 1, timeout);
     while (n < 0 && errno == EINTR);
     if (n < 0)
-        return gone(db, "poll failed");
+        return db_gone(db, "poll failed");
     if (n == 0)
-        return gone(db, "no answer came in time; the connection was given up");
+        return db_gone(db, "no answer came in time; the connection was given up");
     if ((fd.revents & ~POLLOUT) && !PQconsumeInput(db->conn))
         return db_failed(db, NULL, "");
     return ERR_OK;
@@ -217,9 +217,13 @@ static enum err send_copy_data(struct db *db, struct slice data)
         if (rc)
             return rc;
     }
+    rc = db_failpoint_copied(db);
+    if (rc)
+        return rc;
     if (PQputCopyEnd(db->conn, NULL) < 0)
         return db_failed(db, NULL, "");
-    return flush(db);
+    rc = flush(db);
+    return rc ? rc : db_failpoint_sent(db, true);
 }
 
 static void keep(struct db_result *ret, PGresult *result)
@@ -275,7 +279,10 @@ static enum err exchange(struct db *db, int sent, const char *query, struct slic
         return db_failed(db, NULL, query);
     rc = flush(db);
     if (!rc)
+        rc = db_failpoint_sent(db, false);
+    if (!rc)
         rc = collect(db, query, copy_data, &result);
+    rc = db_failpoint_ended(db, rc);
     if (rc || !ret) {
         db_result_release(&result);
         return rc;

@@ -24,6 +24,7 @@
 
 #include "config/buffer.h"
 #include "config/errors.h"
+#include "config/failpoint.h"
 #include "config/uuid.h"
 
 #include <stdbool.h>
@@ -210,6 +211,25 @@ void db_rollback(struct db *db);
  */
 enum err db_script(struct db *db, const char *statements, struct slice copy_data,
                    struct db_result *ret);
+
+/*
+ * Failpoints (config/failpoint.h) of the next statement, which is to follow at once: when its rows are
+ * sent and their end is not; when all is sent and no reply is read; and up to two inside a function of
+ * the server, where tests/fault/failpoints.sql has put them ("" is none).
+ */
+#ifdef MSERVE_FAILPOINTS
+#define DB_FAILPOINT_COPIED(db, name) db_failpoint_set_copied((db), FAILPOINT_PREFIX name)
+#define DB_FAILPOINT_SENT(db, name)   db_failpoint_set_sent((db), FAILPOINT_PREFIX name)
+#define DB_FAILPOINTS_INSIDE(db, first, second)                                                    \
+    db_failpoint_tell((db), FAILPOINT_PREFIX first, FAILPOINT_PREFIX second)
+void db_failpoint_set_copied(struct db *db, const char *point);
+void db_failpoint_set_sent(struct db *db, const char *point);
+void db_failpoint_tell(struct db *db, const char *first, const char *second);
+#else
+#define DB_FAILPOINT_COPIED(db, name)           ((void)0)
+#define DB_FAILPOINT_SENT(db, name)             ((void)0)
+#define DB_FAILPOINTS_INSIDE(db, first, second) ((void)0)
+#endif
 
 /* While on, ERR_REJECTED is an expected outcome and not logged. */
 void db_expect_rejected(struct db *db, bool expected);

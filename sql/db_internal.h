@@ -6,6 +6,16 @@
 
 #include <libpq-fe.h>
 
+#ifdef MSERVE_FAILPOINTS
+struct db_failpoints {
+    const char *copied, *sent; /* of the statement that comes or is under way; NULL: none */
+    struct failpoint_hit inside[2];
+    bool late;           /* its reply counts as not having come */
+    char told[96];       /* what the server was told last, */
+    uint32_t generation; /* on which connection */
+};
+#endif
+
 struct db {
     PGconn *conn; /* NULL once the connection is lost */
     char *dsn;
@@ -19,7 +29,26 @@ struct db {
     char message[512];
     char detail[512];
     char constraint[64];
+#ifdef MSERVE_FAILPOINTS
+    struct db_failpoints failpoints;
+#endif
 };
+
+/* db_failpoint.c */
+#ifdef MSERVE_FAILPOINTS
+enum err db_failpoint_copied(struct db *db);
+enum err db_failpoint_sent(struct db *db, bool after_copy);
+enum err db_failpoint_ended(struct db *db, enum err rc);
+void db_failpoint_notice(struct db *db, const char *text);
+#else
+#define db_failpoint_copied(db)           ERR_OK
+#define db_failpoint_sent(db, after_copy) ERR_OK
+#define db_failpoint_ended(db, rc)        (rc)
+#define db_failpoint_notice(db, text)     ((void)(db))
+#endif
+
+/* db.c: closes the connection, and says why. */
+enum err db_gone(struct db *db, const char *why);
 
 /* db_error.c: reads the failure of a result (NULL: of the connection), logs it or not. */
 enum err db_failed(struct db *db, const PGresult *result, const char *query);

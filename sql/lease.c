@@ -1,6 +1,7 @@
 /* lease.c: registration, renewal, claims, release and burial: one statement each. */
 #include "sql/lease.h"
 
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "sql/queries.h"
 
@@ -16,7 +17,7 @@ static enum err raised(struct db *db, enum err rc)
     return rc;
 }
 
-enum err lease_register(struct db *db, const struct lease_spec *spec, struct lease *ret)
+static enum err do_register(struct db *db, const struct lease_spec *spec, struct lease *ret)
 {
     struct db_result result = {0};
     char price[64];
@@ -39,16 +40,22 @@ enum err lease_register(struct db *db, const struct lease_spec *spec, struct lea
     return ERR_OK;
 }
 
+enum err lease_register(struct db *db, const struct lease_spec *spec, struct lease *ret)
+{
+    return FAILPOINT_CALL("registered", ERR_DATABASE, do_register(db, spec, ret));
+}
+
 enum err lease_renew(struct db *db, const struct lease *lease, int64_t seq, uint64_t reported_ns)
 {
     struct db_result result = {0};
     enum err rc;
 
-    rc = db_exec(db, QUERY_WORKER_RENEW,
-                 DB_PARAMS(db_uuid(&lease->worker), db_i64(lease->token),
-                           db_i64((int64_t)lease->lease_ms), db_i64(seq),
-                           db_i64((int64_t)reported_ns)),
-                 &result);
+    rc = FAILPOINT_CALL("renewal", ERR_DATABASE,
+                        db_exec(db, QUERY_WORKER_RENEW,
+                                DB_PARAMS(db_uuid(&lease->worker), db_i64(lease->token),
+                                          db_i64((int64_t)lease->lease_ms), db_i64(seq),
+                                          db_i64((int64_t)reported_ns)),
+                                &result));
     if (!rc && result.affected == 0)
         rc = ERR_LOST;
     db_result_release(&result);
@@ -63,10 +70,12 @@ static enum err claim(struct db *db, const struct lease *lease, const char *topi
     enum err rc;
 
     *ret_count = 0;
-    rc = db_exec(db, QUERY_PARTITIONS_CLAIM,
-                 DB_PARAMS(db_uuid(&lease->worker), db_i64(lease->token), db_text(topic), part,
-                           db_i32((int32_t)wanted)),
-                 &result);
+    DB_FAILPOINT_SENT(db, "claim.sent");
+    rc = FAILPOINT_CALL("claim.acked", ERR_DATABASE,
+                        db_exec(db, QUERY_PARTITIONS_CLAIM,
+                                DB_PARAMS(db_uuid(&lease->worker), db_i64(lease->token),
+                                          db_text(topic), part, db_i32((int32_t)wanted)),
+                                &result));
     if (rc)
         return raised(db, rc);
     for (int row = 0; row < result.rows && (uint32_t)row < wanted; row++)
@@ -154,10 +163,11 @@ enum err lease_drain(struct db *db, const struct lease *lease)
 
 enum err lease_leave(struct db *db, const struct lease *lease, uint64_t held_ns, const char *why)
 {
-    return db_exec(db, QUERY_WORKER_BURY,
-                   DB_PARAMS(db_uuid(&lease->worker), db_i64(lease->token),
-                             db_i64((int64_t)held_ns), db_text(why)),
-                   NULL);
+    return FAILPOINT_CALL("burial", ERR_DATABASE,
+                          db_exec(db, QUERY_WORKER_BURY,
+                                  DB_PARAMS(db_uuid(&lease->worker), db_i64(lease->token),
+                                            db_i64((int64_t)held_ns), db_text(why)),
+                                  NULL));
 }
 
 /* One of them: *ret_buried is false when it has renewed meanwhile, or somebody else was first. */
@@ -169,9 +179,11 @@ static enum err bury(struct db *db, const struct db_result *expired, int row, bo
     enum err rc;
 
     *ret_buried = false;
-    rc = db_exec(db, QUERY_WORKER_BURY,
-                 DB_PARAMS(db_uuid(&worker), db_null(), db_i64(0), db_text("lease_ran_out")),
-                 &result);
+    rc = FAILPOINT_CALL(
+        "burial", ERR_DATABASE,
+        db_exec(db, QUERY_WORKER_BURY,
+                DB_PARAMS(db_uuid(&worker), db_null(), db_i64(0), db_text("lease_ran_out")),
+                &result));
     if (rc)
         return rc;
     *ret_buried = db_get_bool(&result, 0, 0);
