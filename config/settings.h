@@ -110,7 +110,9 @@ struct settings_worker {
     uint32_t requests_max;
     uint32_t threads;
     double price_per_gpu_hour;
+    double price_on_demand_per_gpu_hour;
     const char *currency;
+    const char *capacity;
 };
 
 struct settings_scheduler {

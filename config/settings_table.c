@@ -110,8 +110,13 @@ static const struct setting rows[] = {
      "Threads of a CPU backend; 0: one for each core."},
     {"worker.price_per_gpu_hour", F64(S, worker.price_per_gpu_hour), "0", "0", "1000000", NULL,
      "What an hour of the worker's device costs, in worker.currency."},
+    {"worker.price_on_demand_per_gpu_hour", F64(S, worker.price_on_demand_per_gpu_hour), "0", "0",
+     "1000000", NULL,
+     "What an hour of the same device costs on demand; 0: not said."},
     {"worker.currency", NAME(S, worker.currency), "USD", NULL, NULL, NULL,
      "The currency of prices."},
+    {"worker.capacity", CHOICE(S, worker.capacity), "", NULL, NULL, "spot|on_demand|reserved",
+     "How the worker's host was bought; empty: not said."},
 
     {"scheduler.fold_interval", DURATION(S, scheduler.fold_interval_ms), "1s", "10ms", "1m", NULL,
      "How often progress is added up and jobs change their state."},

@@ -79,7 +79,9 @@ static enum err register_worker(struct worker *worker)
         .model_digest = model->digest,
         .numerics = model->numerics_text,
         .price_per_hour = worker->settings->worker.price_per_gpu_hour,
+        .price_on_demand_per_hour = worker->settings->worker.price_on_demand_per_gpu_hour,
         .currency = worker->settings->worker.currency,
+        .capacity = worker->settings->worker.capacity,
         .lease_ms = worker->settings->worker.lease_ms,
     };
 

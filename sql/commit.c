@@ -107,8 +107,8 @@ static enum err send_batch(struct commit *commit, const struct commit_batch *bat
     struct db_result result = {0};
     enum err rc;
 
-    commit_encode_rows(batch, commit->order, 0, batch->rows_count, commit->replaced,
-                       commit->replaced_count, &commit->copy);
+    commit_encode_all(batch, &commit->touched, commit->order, commit->replaced,
+                      commit->replaced_count, &commit->copy);
     db_expect_rejected(commit->db, true);
     DB_FAILPOINTS_INSIDE(commit->db, "row.updated", "partitions.locked");
     DB_FAILPOINT_COPIED(commit->db, "copied");
@@ -120,6 +120,7 @@ static enum err send_batch(struct commit *commit, const struct commit_batch *bat
     if (!rc) {
         ret->rows_inserted = (uint32_t)db_get_i64(&result, 0, 0);
         ret->rows_duplicate = (uint32_t)db_get_i64(&result, 0, 1);
+        ret->checkpoints_late = (uint32_t)db_get_i64(&result, 0, 2);
     }
     db_result_release(&result);
     if (!rc)
@@ -231,7 +232,8 @@ enum err commit_run(struct commit *commit, const struct commit_batch *batch,
     arena_clear(&commit->arena);
     commit->replaced_count = 0;
     commit->order = commit_order(batch, &commit->arena);
-    commit_write_script(batch, &commit->arena, &commit->script);
+    commit_find_touched(batch, &commit->arena, &commit->touched);
+    commit_write_script(batch, &commit->touched, &commit->script);
     rc = send_batch(commit, batch, ret);
     if (rc == ERR_REJECTED) {
         rc = replace_unstorable(commit, batch);

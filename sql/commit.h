@@ -1,10 +1,16 @@
 /*
  * commit.h: the fenced commit: results, progress and books of one worker in one transaction.
  *
- * The rows go by COPY into a temporary table, holding no lock. Then, without waiting for us again,
- * the server runs mserve.commit_batch() and COMMIT: gate (the worker is open and its last commit was
- * seq - 1), fence (the partitions are still its own), rows, bitmaps, books. Before, it looks whether
- * each job is still an accepted one: a failover may have taken that back.
+ * The rows and checkpoints go by COPY into a temporary table, holding no lock. Then, without waiting
+ * for us again, the server runs mserve.commit_batch() and COMMIT: gate (the worker is open and its
+ * last commit was seq - 1), fence (the partitions are still its own), bitmaps, rows, checkpoints,
+ * books. Before, it looks whether each job is still an accepted one: a failover may have taken that
+ * back.
+ *
+ * COST A checkpoint row holds what its request has cost so far, in all attempts. Whoever writes a
+ * row or a newer checkpoint says only what came since: the server adds what the checkpoint held, and
+ * books it as taken over. Of a cancelled or expired row, and of a row that was there already, it goes
+ * to `attempts` and lost instead.
  *
  * A batch is frozen: after an unknown outcome the caller gives the same batch again, unchanged, under
  * the same number, until it gets ERR_OK or ERR_LOST. It never lands twice.
@@ -50,18 +56,62 @@ struct commit_row {
     uint32_t input_tokens;
     uint32_t cached_tokens;
     uint32_t output_tokens;
-    uint64_t gpu_ns;
-    uint32_t attempt; /* from 1 */
+    uint64_t gpu_ns;         /* since its checkpoint, if it has one */
+    uint32_t attempt;        /* from 1 */
+    uint32_t resumed_tokens; /* of the output tokens, those that earlier attempts had generated */
+    uint64_t recompute_ns;   /* spent on reading again: beside gpu_ns, and in commit_job too */
+    bool numerics_changed;   /* resumed from a checkpoint of other numerics: may differ */
 };
 
-enum attempt_why { ATTEMPT_FENCED, ATTEMPT_CANCELLED };
+/*
+ * An unfinished request: replaces the checkpoint that is there. Once in a batch, and not beside a
+ * row or a discard of its line. If the line has its row, nothing is written: gpu_ns is lost.
+ */
+struct commit_checkpoint {
+    uint32_t chunk;   /* index into the batch's chunks */
+    int64_t line;     /* of the job; inside the chunk */
+    uint32_t attempt; /* the one that goes on */
+    uint32_t tokens;  /* in `state`, of all attempts */
+    uint64_t gpu_ns;  /* since the checkpoint before, of whichever attempt */
+    struct slice state;
+};
 
-/* A run of a request that ended without a row; its cost is lost. */
+/*
+ * A checkpoint that cannot be used: it is deleted, its cost is lost, the request starts over. One
+ * that is not there any more is passed over.
+ */
+struct commit_discard {
+    uint32_t chunk;
+    int64_t line;
+};
+
+enum attempt_why {
+    ATTEMPT_PREEMPTED,     /* its worker was asked to go */
+    ATTEMPT_CRASHED,       /* its worker died, and somebody saw it */
+    ATTEMPT_HUNG,          /* likewise: no step for too long */
+    ATTEMPT_OUT_OF_MEMORY, /* likewise: the host had no more */
+    ATTEMPT_VANISHED,      /* its worker was not heard of any more */
+    ATTEMPT_FENCED,        /* its partition went to another */
+    ATTEMPT_DEADLINE,      /* the job's window or a time limit passed */
+    ATTEMPT_CANCELLED,     /* the job was cancelled */
+    ATTEMPT_DUPLICATE,     /* a row was there */
+    ATTEMPT_UNUSABLE,      /* a checkpoint that could not be used */
+};
+
+/*
+ * A run of a request that ended without a row. Its gpu_ns are lost, and no checkpoint holds them;
+ * what the line's checkpoint holds is booked by the server, where the batch deletes it.
+ */
 struct commit_attempt {
     struct uuid job;
     int64_t line;
     uint64_t gpu_ns;
     enum attempt_why why;
+    uint32_t attempt;    /* from 1; 0: 1 */
+    int32_t tokens_kept; /* that this attempt generated and a checkpoint has; -1: not known */
+    int32_t tokens_lost; /* likewise, that nothing has */
+    uint64_t kept_ns;    /* of this attempt, in a checkpoint */
+    uint64_t recompute_ns;
 };
 
 /* What a job has of the books, beside its rows and attempts. A job appears once. */
@@ -70,7 +120,6 @@ struct commit_job {
     uint64_t wip_ns; /* now, in its unfinished requests */
     uint64_t shared_ns;
     uint64_t recompute_ns;
-    uint64_t lost_ns; /* beside its attempts */
 };
 
 /* All but wip_ns: since the commit before. */
@@ -81,7 +130,7 @@ struct commit_books {
     uint64_t recompute_ns;
     uint64_t overhead_ns;
     uint64_t idle_ns;
-    uint64_t lost_ns; /* beside the attempts */
+    uint64_t lost_ns; /* beside the attempts: of no job */
 };
 
 struct commit_batch {
@@ -92,23 +141,29 @@ struct commit_batch {
     const struct commit_partition *partitions;
     const struct commit_chunk *chunks;
     const struct commit_row *rows;
+    const struct commit_checkpoint *checkpoints;
+    const struct commit_discard *discards;
     const struct commit_attempt *attempts;
     const struct commit_job *jobs;
     uint32_t partitions_count;
     uint32_t chunks_count;
     uint32_t rows_count;
+    uint32_t checkpoints_count;
+    uint32_t discards_count;
     uint32_t attempts_count;
     uint32_t jobs_count;
     struct commit_books books;
+    uint64_t sampled; /* tokens that the engine sampled since the commit before, kept or not */
 };
 
 struct commit_result {
     bool landed_before; /* an earlier sending had landed; the counts below are not known */
     uint32_t rows_inserted;
-    uint32_t rows_duplicate;  /* a row was there: their cost went to attempts and lost */
-    uint32_t rows_unstorable; /* became failed rows `result_unstorable` */
-    const uint32_t *fenced;   /* with ERR_AGAIN: indexes of partitions that are not ours any more */
-    uint32_t fenced_count;    /* valid until the next call */
+    uint32_t rows_duplicate;   /* a row was there: their cost went to attempts and lost */
+    uint32_t checkpoints_late; /* likewise: not written */
+    uint32_t rows_unstorable;  /* became failed rows `result_unstorable` */
+    const uint32_t *fenced; /* with ERR_AGAIN: indexes of partitions that are not ours any more */
+    uint32_t fenced_count;  /* valid until the next call */
 };
 
 struct commit;

@@ -1,4 +1,4 @@
-/* commit_encode.c: result rows in the form that COPY … (format binary) reads. */
+/* commit_encode.c: rows and checkpoints in the form that COPY … (format binary) reads. */
 #include "sql/commit_internal.h"
 
 #include <assert.h>
@@ -16,12 +16,13 @@ static const struct slice status_names[] = {
 
 /*
  * A row is: number of fields, u16, then each field as length, i32 (-1: null), and bytes. Fields in
- * the order of the staging table (commit.c).
+ * the order of the staging table (sql/queries/commit_staging.sql).
  */
 enum {
-    FIELDS = 12,
+    FIELDS = 17,
     /* lengths of all fields, and the bytes of those of fixed size */
-    ROW_FIXED_BYTES = 2 + FIELDS * 4 + 16 + 8 + 2 + 4 * 4 + 8,
+    ROW_FIXED_BYTES = 2 + FIELDS * 4 + 16 + 8 + 2 + 4 * 4 + 8 + 8 + 4 + 1,
+    CHECKPOINT_FIXED_BYTES = 2 + FIELDS * 4 + 16 + 8 + 4 + 8 + 4 + 4,
 };
 
 static char *put_u16(char *at, uint16_t value)
@@ -59,11 +60,28 @@ static char *put_i32_field(char *at, uint32_t value)
     return put_u32(put_u32(at, 4), value);
 }
 
-static char *put_row(char *at, const struct commit_batch *batch, const struct commit_row *row)
+static char *put_i64_field(char *at, uint64_t value)
+{
+    return put_u64(put_u32(at, 8), value);
+}
+
+static char *put_nulls(char *at, int count)
+{
+    while (count-- > 0)
+        at = put_u32(at, UINT32_MAX);
+    return at;
+}
+
+static char *put_key(char *at, const struct commit_chunk *chunk, int64_t line)
 {
     at = put_u16(at, FIELDS);
-    at = put_bytes(at, (struct slice){(const char *)batch->chunks[row->chunk].job.bytes, 16});
-    at = put_u64(put_u32(at, 8), (uint64_t)row->line);
+    at = put_bytes(at, (struct slice){(const char *)chunk->job.bytes, sizeof(chunk->job.bytes)});
+    return put_i64_field(at, (uint64_t)line);
+}
+
+static char *put_row(char *at, const struct commit_batch *batch, const struct commit_row *row)
+{
+    at = put_key(at, &batch->chunks[row->chunk], row->line);
     at = put_bytes(at, row->custom_id);
     at = put_bytes(at, status_names[row->status]);
     at = row->status_code ? put_u16(put_u32(at, 2), (uint16_t)row->status_code)
@@ -73,8 +91,28 @@ static char *put_row(char *at, const struct commit_batch *batch, const struct co
     at = put_i32_field(at, row->input_tokens);
     at = put_i32_field(at, row->cached_tokens);
     at = put_i32_field(at, row->output_tokens);
-    at = put_u64(put_u32(at, 8), row->gpu_ns);
-    return put_i32_field(at, row->attempt);
+    at = put_i64_field(at, row->gpu_ns);
+    at = put_i32_field(at, row->attempt);
+    at = put_i64_field(at, row->recompute_ns);
+    at = put_i32_field(at, row->resumed_tokens);
+    at = put_u32(at, 1);
+    *at++ = row->numerics_changed;
+    return put_nulls(at, 2);
+}
+
+/* `place` is that of its chunk among the chunks of the script. */
+static char *put_checkpoint(char *at, const struct commit_batch *batch,
+                            const struct commit_checkpoint *saved, uint32_t place)
+{
+    at = put_key(at, &batch->chunks[saved->chunk], saved->line);
+    at = put_nulls(at, 7);
+    at = put_i32_field(at, saved->tokens);
+    at = put_i64_field(at, saved->gpu_ns);
+    at = put_i32_field(at, saved->attempt);
+    at = put_nulls(at, 3);
+    at = put_i32_field(at, place + 1);
+    return put_bytes(at,
+                     (struct slice){saved->state.data ? saved->state.data : "", saved->state.len});
 }
 
 static void encode_row(const struct commit_batch *batch, const struct commit_row *row,
@@ -98,14 +136,23 @@ static int compare_replacements(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-void commit_encode_rows(const struct commit_batch *batch, const uint32_t *order, uint32_t first,
-                        uint32_t count, const struct commit_replacement *replaced,
-                        uint32_t replaced_count, struct buffer *out)
+static void begin_copy(struct buffer *out)
 {
     static const char header[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0"; /* with flags and extension */
 
     buffer_clear(out);
     buffer_add(out, header, 19);
+}
+
+static void end_copy(struct buffer *out)
+{
+    buffer_add(out, "\xff\xff", 2);
+}
+
+static void add_rows(const struct commit_batch *batch, const uint32_t *order, uint32_t first,
+                     uint32_t count, const struct commit_replacement *replaced,
+                     uint32_t replaced_count, struct buffer *out)
+{
     for (uint32_t i = first; i < first + count; i++) {
         struct commit_replacement wanted = {.row = order[i]};
         const struct commit_replacement *found = NULL;
@@ -122,7 +169,38 @@ void commit_encode_rows(const struct commit_batch *batch, const uint32_t *order,
         }
         encode_row(batch, &row, out);
     }
-    buffer_add(out, "\xff\xff", 2);
+}
+
+static void add_checkpoints(const struct commit_batch *batch, const uint32_t *places,
+                            struct buffer *out)
+{
+    for (uint32_t i = 0; i < batch->checkpoints_count; i++) {
+        const struct commit_checkpoint *saved = &batch->checkpoints[i];
+        char *start;
+
+        assert(saved->state.len <= INT_MAX);
+        start = buffer_reserve(out, CHECKPOINT_FIXED_BYTES + saved->state.len);
+        out->len += (size_t)(put_checkpoint(start, batch, saved, places[saved->chunk]) - start);
+    }
+}
+
+void commit_encode_rows(const struct commit_batch *batch, const uint32_t *order, uint32_t first,
+                        uint32_t count, const struct commit_replacement *replaced,
+                        uint32_t replaced_count, struct buffer *out)
+{
+    begin_copy(out);
+    add_rows(batch, order, first, count, replaced, replaced_count, out);
+    end_copy(out);
+}
+
+void commit_encode_all(const struct commit_batch *batch, const struct commit_touched *touched,
+                       const uint32_t *order, const struct commit_replacement *replaced,
+                       uint32_t replaced_count, struct buffer *out)
+{
+    begin_copy(out);
+    add_rows(batch, order, 0, batch->rows_count, replaced, replaced_count, out);
+    add_checkpoints(batch, touched->places, out);
+    end_copy(out);
 }
 
 struct key {

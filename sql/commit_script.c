@@ -14,8 +14,11 @@
 #include <string.h>
 
 static const char *const attempt_whys[] = {
-    [ATTEMPT_FENCED] = "fenced",
-    [ATTEMPT_CANCELLED] = "cancelled",
+    [ATTEMPT_PREEMPTED] = "preempted", [ATTEMPT_CRASHED] = "crashed",
+    [ATTEMPT_HUNG] = "hung",           [ATTEMPT_OUT_OF_MEMORY] = "out_of_memory",
+    [ATTEMPT_VANISHED] = "vanished",   [ATTEMPT_FENCED] = "fenced",
+    [ATTEMPT_DEADLINE] = "deadline",   [ATTEMPT_CANCELLED] = "cancelled",
+    [ATTEMPT_DUPLICATE] = "duplicate", [ATTEMPT_UNUSABLE] = "unusable",
 };
 
 /* Arrays are written element by element between these two: '{a,b,c}', */
@@ -91,46 +94,81 @@ static void add_partitions(const struct commit_batch *batch, struct buffer *out)
     ADD_NUMBERS(out, batch->partitions_count, at[i].token);
 }
 
-/* The lines that get their row now, a digit each; *ret_touched are the chunks that have one. */
-static char **bitmaps(const struct commit_batch *batch, struct arena *arena, uint32_t **ret_touched,
-                      uint32_t *ret_count)
+/* Its place among the touched ones; it is one of them from now on. */
+static uint32_t touch(const struct commit_batch *batch, uint32_t chunk, int64_t line,
+                      struct commit_touched *touched)
 {
-    char **map = arena_zalloc(arena, batch->chunks_count + 1, sizeof(*map));
-    uint32_t *touched = arena_zalloc(arena, batch->chunks_count + 1, sizeof(*touched));
-    uint32_t count = 0;
+    const struct commit_chunk *at;
 
+    assert(chunk < batch->chunks_count);
+    at = &batch->chunks[chunk];
+    assert(at->partition < batch->partitions_count);
+    assert(line >= at->first_line && line - at->first_line < at->lines);
+    if (touched->places[chunk] == UINT32_MAX) {
+        touched->places[chunk] = touched->count;
+        touched->chunk[touched->count++] = chunk;
+    }
+    return touched->places[chunk];
+}
+
+void commit_find_touched(const struct commit_batch *batch, struct arena *arena,
+                         struct commit_touched *ret)
+{
+    size_t room = (size_t)batch->chunks_count + 1;
+
+    *ret = (struct commit_touched){.chunk = arena_zalloc(arena, room, sizeof(*ret->chunk)),
+                                   .map = arena_zalloc(arena, room, sizeof(*ret->map)),
+                                   .places = arena_zalloc(arena, room, sizeof(*ret->places))};
+    memset(ret->places, 0xff, room * sizeof(*ret->places));
     for (uint32_t i = 0; i < batch->rows_count; i++) {
         const struct commit_row *row = &batch->rows[i];
         const struct commit_chunk *chunk = &batch->chunks[row->chunk];
+        char **map = &ret->map[touch(batch, row->chunk, row->line, ret)];
 
-        assert(row->chunk < batch->chunks_count && chunk->partition < batch->partitions_count);
-        assert(row->line >= chunk->first_line && row->line - chunk->first_line < chunk->lines);
-        if (!map[row->chunk]) {
-            map[row->chunk] = arena_zalloc(arena, chunk->lines + 1, 1);
-            memset(map[row->chunk], '0', chunk->lines);
-            touched[count++] = row->chunk;
+        if (!*map) {
+            *map = arena_zalloc(arena, chunk->lines + 1, 1);
+            memset(*map, '0', chunk->lines);
         }
-        map[row->chunk][row->line - chunk->first_line] = '1';
+        (*map)[row->line - chunk->first_line] = '1';
     }
-    *ret_touched = touched;
-    *ret_count = count;
-    return map;
+    for (uint32_t i = 0; i < batch->checkpoints_count; i++)
+        touch(batch, batch->checkpoints[i].chunk, batch->checkpoints[i].line, ret);
+    for (uint32_t i = 0; i < batch->discards_count; i++)
+        touch(batch, batch->discards[i].chunk, batch->discards[i].line, ret);
 }
 
-static void add_chunks(const struct commit_batch *batch, struct arena *arena, struct buffer *out)
+static void add_chunks(const struct commit_batch *batch, const struct commit_touched *touched,
+                       struct buffer *out)
 {
-    uint32_t *touched, count;
-    char **map = bitmaps(batch, arena, &touched, &count);
+    const uint32_t *chunk = touched->chunk;
 
-    ADD_UUIDS(out, count, batch->chunks[touched[i]].job);
-    ADD_NUMBERS(out, count, batch->chunks[touched[i]].chunk);
-    ADD_NUMBERS(out, count, batch->chunks[touched[i]].partition + 1);
+    ADD_UUIDS(out, touched->count, batch->chunks[chunk[i]].job);
+    ADD_NUMBERS(out, touched->count, batch->chunks[chunk[i]].chunk);
+    ADD_NUMBERS(out, touched->count, batch->chunks[chunk[i]].partition + 1);
     open_array(out);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < touched->count; i++) {
         next_element(out);
-        buffer_add_text(out, map[touched[i]]);
+        buffer_add_text(out, touched->map[i] ? touched->map[i] : "0");
     }
     close_array(out);
+}
+
+static void add_discards(const struct commit_batch *batch, struct buffer *out)
+{
+    const struct commit_discard *at = batch->discards;
+
+    ADD_UUIDS(out, batch->discards_count, batch->chunks[at[i].chunk].job);
+    ADD_NUMBERS(out, batch->discards_count, at[i].line);
+}
+
+/* A number of tokens; below 0: not known. */
+static void add_known(struct buffer *out, int32_t tokens)
+{
+    next_element(out);
+    if (tokens < 0)
+        buffer_add_text(out, "null");
+    else
+        buffer_add_i64(out, tokens);
 }
 
 static void add_attempts(const struct commit_batch *batch, struct buffer *out)
@@ -144,6 +182,17 @@ static void add_attempts(const struct commit_batch *batch, struct buffer *out)
     for (uint32_t i = 0; i < batch->attempts_count; i++)
         add_text_element(out, attempt_whys[at[i].why]);
     close_array(out);
+    ADD_NUMBERS(out, batch->attempts_count, at[i].attempt ? at[i].attempt : 1);
+    open_array(out);
+    for (uint32_t i = 0; i < batch->attempts_count; i++)
+        add_known(out, at[i].tokens_kept);
+    close_array(out);
+    open_array(out);
+    for (uint32_t i = 0; i < batch->attempts_count; i++)
+        add_known(out, at[i].tokens_lost);
+    close_array(out);
+    ADD_NUMBERS(out, batch->attempts_count, at[i].kept_ns);
+    ADD_NUMBERS(out, batch->attempts_count, at[i].recompute_ns);
 }
 
 /* {"job": ns}, of those that have work in progress; null when none has. */
@@ -176,12 +225,12 @@ static void add_books(const struct commit_batch *batch, struct buffer *out)
     ADD_UUIDS(out, batch->jobs_count, batch->jobs[i].job);
     ADD_NUMBERS(out, batch->jobs_count, batch->jobs[i].shared_ns);
     ADD_NUMBERS(out, batch->jobs_count, batch->jobs[i].recompute_ns);
-    ADD_NUMBERS(out, batch->jobs_count, batch->jobs[i].lost_ns);
     buffer_printf(out, "%" PRIu64 ", %" PRIu64 ", ", books->held_ns, books->wip_ns);
     add_wip_jobs(batch, out);
     buffer_printf(out, ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64,
                   books->shared_ns, books->recompute_ns, books->overhead_ns, books->idle_ns,
                   books->lost_ns);
+    buffer_printf(out, ", %" PRIu64, batch->sampled);
 }
 
 /* Of which jobs it writes; one may come several times. */
@@ -205,19 +254,22 @@ static void add_job_ids(const struct commit_batch *batch, struct buffer *out)
     buffer_add_text(out, "}'");
 }
 
-void commit_write_script(const struct commit_batch *batch, struct arena *arena, struct buffer *out)
+void commit_write_script(const struct commit_batch *batch, const struct commit_touched *touched,
+                         struct buffer *out)
 {
     buffer_clear(out);
     buffer_add_text(out, "begin isolation level read committed; "
                          "copy pg_temp.staging from stdin (format binary); "
                          "select mserve.check_accepted(");
     add_job_ids(batch, out);
-    buffer_add_text(out, "); select inserted, duplicates from mserve.commit_batch('");
+    buffer_add_text(out, "); select inserted, duplicates, late from mserve.commit_batch('");
     add_uuid(out, batch->worker);
-    buffer_printf(out, "', %" PRId64 ", %" PRId64 ", %" PRIu64 ", %" PRIu32 ", ", batch->token,
-                  batch->seq, batch->lease_ms, batch->rows_count);
+    buffer_printf(out, "', %" PRId64 ", %" PRId64 ", %" PRIu64 ", %" PRIu32 ", %" PRIu32 ", ",
+                  batch->token, batch->seq, batch->lease_ms, batch->rows_count,
+                  batch->checkpoints_count);
     add_partitions(batch, out);
-    add_chunks(batch, arena, out);
+    add_chunks(batch, touched, out);
+    add_discards(batch, out);
     add_attempts(batch, out);
     add_books(batch, out);
     buffer_add_text(out, "); commit");

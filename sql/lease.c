@@ -20,19 +20,23 @@ static enum err raised(struct db *db, enum err rc)
 static enum err do_register(struct db *db, const struct lease_spec *spec, struct lease *ret)
 {
     struct db_result result = {0};
-    char price[64];
+    bool has_capacity = spec->capacity && spec->capacity[0];
+    char price[64], on_demand[64];
     int64_t token;
     enum err rc;
 
     random_fill(&token, sizeof(token));
     snprintf(price, sizeof(price), "%.9f", spec->price_per_hour);
-    rc = db_exec(
-        db, QUERY_WORKER_REGISTER,
-        DB_PARAMS(db_i64(token), db_text(spec->name), db_text(spec->host), db_i32(spec->pid),
-                  db_text_array(spec->topics, spec->topics_count), db_text(spec->device),
-                  db_text(spec->model), db_bytea(spec->model_digest, 32), db_text(spec->numerics),
-                  db_text(price), db_text(spec->currency), db_i64((int64_t)spec->lease_ms)),
-        &result);
+    snprintf(on_demand, sizeof(on_demand), "%.9f", spec->price_on_demand_per_hour);
+    rc = db_exec(db, QUERY_WORKER_REGISTER,
+                 DB_PARAMS(db_i64(token), db_text(spec->name), db_text(spec->host),
+                           db_i32(spec->pid), db_text_array(spec->topics, spec->topics_count),
+                           db_text(spec->device), db_text(spec->model),
+                           db_bytea(spec->model_digest, 32), db_text(spec->numerics),
+                           db_text(price), db_text(spec->currency), db_i64((int64_t)spec->lease_ms),
+                           db_text(has_capacity ? spec->capacity : NULL),
+                           db_text(spec->price_on_demand_per_hour > 0 ? on_demand : NULL)),
+                 &result);
     if (rc)
         return rc;
     *ret = (struct lease){db_get_uuid(&result, 0, 0), token, spec->lease_ms};

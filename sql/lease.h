@@ -29,7 +29,9 @@ struct lease_spec {
     const uint8_t *model_digest; /* 32 bytes, NULL: none */
     const char *numerics;        /* NULL: none */
     double price_per_hour;
+    double price_on_demand_per_hour; /* of the same device; 0: not said */
     const char *currency;
+    const char *capacity; /* spot, on_demand or reserved; NULL or "": not said */
     uint64_t lease_ms;
 };
 
@@ -90,6 +92,10 @@ enum err lease_drain(struct db *db, const struct lease *lease);
  * Closes the worker's own books, exactly: what is in progress and what was held since the last
  * commit is lost; frees its partitions. `why` is drained, history or error. ERR_OK also when it was
  * buried before.
+ *
+ * Each burial writes `attempts` rows: one for each checkpoint that the worker wrote in a partition it
+ * holds, with what was kept, and one for each job with what was lost; of a worker that leaves drained
+ * they say `preempted`. It does not write them itself, neither for those requests.
  */
 enum err lease_leave(struct db *db, const struct lease *lease, uint64_t held_ns, const char *why);
 

@@ -1,7 +1,8 @@
 -- lease.c, lease_register: $1 token, $2 name, $3 host, $4 process, $5 topics, $6 device, $7 model,
--- $8 its digest, $9 numerics id, $10 price per hour as text, $11 currency, $12 lease in ms.
+-- $8 its digest, $9 numerics id, $10 price per hour as text, $11 currency, $12 lease in ms, $13
+-- capacity or null, $14 price on demand as text or null.
 insert into mserve.workers (token, name, host, pid, topics, device, model, model_digest, numerics,
-    price_per_hour, currency, lease_ms, lease_until)
+    price_per_hour, currency, lease_ms, lease_until, capacity, price_on_demand_per_hour)
   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::numeric, $11, $12,
-    clock_timestamp() + $12 * interval '1 ms')
+    clock_timestamp() + $12 * interval '1 ms', $13, $14::numeric)
   returning worker;

@@ -12,7 +12,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MODEL_JOBS = 2, MODEL_LINES = 192, MODEL_WORKERS = 100, MODEL_BATCH_ROWS = 12, NOBODY = -1 };
+enum {
+    MODEL_JOBS = 2,
+    MODEL_LINES = 192,
+    MODEL_WORKERS = 100,
+    MODEL_BATCH_ROWS = 12,
+    MODEL_BATCH_SAVED = 10,
+    MODEL_BATCH_DISCARDS = 2,
+    NOBODY = -1
+};
 
 /* A claim is known by its number here; the database's tokens are random. */
 struct model_partition {
@@ -28,7 +36,16 @@ struct model_worker {
     int64_t wip[MODEL_JOBS];
 };
 
+/* What a checkpoint holds; of it, what was there before its attempt. */
+struct model_saved {
+    bool there;
+    int worker;
+    uint32_t attempt;
+    int64_t tokens, ns, before_tokens, before_ns;
+};
+
 struct model_line {
+    struct model_saved saved;
     bool done;
     int worker;
     enum row_status status;
@@ -37,6 +54,7 @@ struct model_line {
 
 struct model_job {
     struct model_line line[MODEL_LINES];
+    uint32_t partition_first;
     int64_t count[4]; /* by status */
     int64_t input, output, rows, shared, recompute, lost;
 };
@@ -45,8 +63,8 @@ struct model {
     struct model_partition part[QUEUE_PARTITIONS];
     struct model_worker worker[MODEL_WORKERS];
     struct model_job job[MODEL_JOBS];
-    int64_t held, rows, wip, shared, recompute, overhead, idle, lost;
-    int64_t attempts, attempts_ns;
+    int64_t held, taken, rows, handed, wip, shared, recompute, overhead, idle, lost;
+    int64_t attempts, attempts_ns, kept_ns, kept_tokens;
 };
 
 /* A commit, in the model's words. */
@@ -54,6 +72,11 @@ struct model_row {
     uint32_t job, line;
     enum row_status status;
     int64_t ns, input, output;
+};
+
+struct model_save {
+    uint32_t job, line, attempt;
+    int64_t tokens, ns; /* since the one before */
 };
 
 struct model_batch {
@@ -65,22 +88,27 @@ struct model_batch {
         uint32_t claim;
     } part[QUEUE_PARTITIONS];
     struct model_row row[MODEL_BATCH_ROWS];
+    struct model_save save[MODEL_BATCH_SAVED];
     struct {
         uint32_t job, line;
-        int64_t ns;
+    } discard[MODEL_BATCH_DISCARDS];
+    struct {
+        uint32_t job, line;
+        int64_t ns, kept_ns;
     } attempt[2];
     struct {
-        int64_t wip, shared, recompute, lost;
+        int64_t wip, shared, recompute;
     } job[MODEL_JOBS];
-    uint32_t parts, rows, attempts;
-    int64_t held, overhead, idle;
+    uint32_t parts, rows, saves, discards, attempts;
+    int64_t held, overhead, idle, lost;
 };
 
 enum model_outcome { MODEL_OK, MODEL_BEFORE, MODEL_FENCED, MODEL_LOST };
 
 struct model_answer {
     enum model_outcome outcome;
-    uint32_t inserted, duplicate, fenced;
+    uint32_t inserted, duplicate, fenced, late;
+    uint32_t taken_over, discarded; /* checkpoints */
 };
 
 void model_init(struct model *model);

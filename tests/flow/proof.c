@@ -39,6 +39,21 @@ static const struct {
      "select from (select worker, seq, sum(gpu_ns) n from mserve.attempts group by 1, 2) a "
      "left join mserve.worker_ledger l using (worker, seq) where l.lost_ns is null or l.lost_ns < "
      "a.n"},
+    {"jobs_that_lost_other_than_their_attempts",
+     "select from mserve.jobs j where j.lost_ns + (select coalesce(sum(lost_ns), 0) from "
+     "mserve.job_deltas d where d.job = j.job) <> (select coalesce(sum(gpu_ns), 0) from "
+     "mserve.attempts a where a.job = j.job)"},
+    {"checkpoints_that_hold_something_else",
+     "select from (select sum(handed_over_ns - taken_over_ns) n from mserve.worker_ledger) l "
+     "where coalesce(l.n, 0) <> (select coalesce(sum(gpu_ns), 0) from mserve.checkpoints)"},
+    {"checkpoints_of_requests_with_a_row",
+     "select from mserve.checkpoints where (job, line) in (select job, line from mserve.results)"},
+    {"checkpoints_outside_their_chunk",
+     "select from mserve.checkpoints s where not exists (select from mserve.chunks c where c.job = "
+     "s.job and c.chunk = s.chunk and s.line between c.first_line and c.first_line + c.lines - 1)"},
+    {"checkpoints_of_nobody",
+     "select from mserve.checkpoints s where not exists (select from mserve.workers w where "
+     "w.worker = s.worker)"},
     {"bits_without_rows",
      "select from mserve.chunks c, generate_series(0, c.lines - 1) i "
      "where get_bit(c.done_map, i) = 1 and not exists (select from mserve.results r "
@@ -65,7 +80,8 @@ static const struct {
      "coalesce(r.f, 0), coalesce(r.x, 0), coalesce(r.e, 0), coalesce(r.t, 0), coalesce(r.ns, 0))"},
     {"ledger_check",
      "select from mserve.ledger_check where unexplained_ns <> 0 or jobs_unexplained_ns <> 0 or "
-     "jobs_differ <> 0 or bitmaps_differ <> 0 or workers_differ <> 0"},
+     "jobs_differ <> 0 or bitmaps_differ <> 0 or workers_differ <> 0 or "
+     "checkpoints_unexplained_ns <> 0 or checkpoints_differ <> 0 or attempts_differ <> 0"},
 };
 
 enum { RULES = sizeof(rules) / sizeof(rules[0]) };

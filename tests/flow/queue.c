@@ -31,8 +31,8 @@ void queue_set_up(struct db *db)
 void queue_clear(struct db *db)
 {
     pg_do(db, "begin; set local lock_timeout = 10000; "
-              "truncate mserve.results, mserve.attempts, mserve.worker_ledger, mserve.job_deltas, "
-              "mserve.jobs cascade; update mserve.partitions set owner = null; "
+              "truncate mserve.results, mserve.checkpoints, mserve.attempts, mserve.worker_ledger, "
+              "mserve.job_deltas, mserve.jobs cascade; update mserve.partitions set owner = null; "
               "delete from mserve.workers; commit");
 }
 

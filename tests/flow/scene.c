@@ -34,7 +34,8 @@ void scene_close(struct db *db)
 
 void scene_clear(struct db *db)
 {
-    pg_do(db, "delete from mserve.results; delete from mserve.attempts; "
+    pg_do(db, "delete from mserve.results; delete from mserve.checkpoints; "
+              "delete from mserve.attempts; "
               "delete from mserve.worker_ledger; delete from mserve.job_deltas; "
               "delete from mserve.jobs; update mserve.partitions set owner = null; "
               "delete from mserve.workers");

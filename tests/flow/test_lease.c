@@ -132,7 +132,7 @@ static void test_one_death_has_one_tail(void **state)
     struct job job = queue_job(db, "tail", 64, true);
     struct queue_worker dead = queue_worker("dead", LEASE_LONG_MS, 4), a, b;
     struct queue_batch *batch = queue_batch(&dead, &job, 0, 10, ROW_COMPLETED);
-    struct commit_job of_job = {job.job, 500, 0, 0, 0};
+    struct commit_job of_job = {job.job, 500, 0, 0};
     struct commit_result result;
     uint32_t count[2];
 

@@ -31,9 +31,10 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 static void print_seen(const struct walk_seen *seen)
 {
     print_message(
-        "landed %u, before %u, fenced %u, lost %u, duplicates %u, buried %u, failovers %u\n",
+        "landed %u, before %u, fenced %u, lost %u, duplicates %u, buried %u, failovers %u; "
+        "checkpoints %u, taken over %u, discarded %u, late %u\n",
         seen->landed, seen->landed_before, seen->fenced, seen->lost, seen->duplicates, seen->buried,
-        seen->failovers);
+        seen->failovers, seen->saved, seen->taken_over, seen->discarded, seen->late);
 }
 
 static void test_a_random_walk_is_as_predicted(void **state)
@@ -47,11 +48,12 @@ static void test_a_random_walk_is_as_predicted(void **state)
     print_seen(&seen);
     assert_true(seen.landed > 50 && seen.landed_before > 5 && seen.fenced > 3);
     assert_true(seen.lost > 5 && seen.duplicates > 20 && seen.buried > 5);
+    assert_true(seen.saved > 100 && seen.taken_over > 20 && seen.discarded > 5 && seen.late > 10);
 }
 
 static void test_a_random_walk_through_failovers_is_as_predicted(void **state)
 {
-    struct walk_options options = {.seed = from_environment("MSERVE_WALK_SEED", 2),
+    struct walk_options options = {.seed = from_environment("MSERVE_WALK_SEED", 5),
                                    .steps = (uint32_t)from_environment("MSERVE_WALK_STEPS", 250),
                                    .failovers = true};
     struct walk_seen seen;
@@ -60,6 +62,7 @@ static void test_a_random_walk_through_failovers_is_as_predicted(void **state)
     assert_string_equal(walk_run(db, &options, &seen), "");
     print_seen(&seen);
     assert_true(seen.failovers > 3 && seen.landed > 30 && seen.lost > 5 && seen.fenced > 0);
+    assert_true(seen.saved > 30 && seen.taken_over > 3 && seen.discarded > 0);
 }
 
 /* What each does to the books of one row that the walk left; all of it is seen. */
@@ -76,6 +79,9 @@ static const char *const plants[] = {
     "worker_ledger set overhead_ns = overhead_ns + 1 where true",
     "worker_ledger set idle_ns = idle_ns - 1 where true",
     "worker_ledger set lost_ns = lost_ns + 1 where true",
+    "checkpoints set gpu_ns = gpu_ns + 1 where true",
+    "attempts set gpu_ns = gpu_ns + 1 where true",
+    "jobs set lost_ns = lost_ns - 1 where lost_ns > 0",
     "workers set booked_ns = booked_ns - 1 where booked_ns > 0",
     "workers set wip_ns = wip_ns + 1 where true",
     "workers set ledger_seq = ledger_seq + 1 where true",
@@ -102,7 +108,8 @@ static bool is_seen(const char *plant)
     pg_do(db, statement);
     seen =
         pg_number(db, "select (unexplained_ns <> 0 or jobs_unexplained_ns <> 0 or jobs_differ > 0 "
-                      "or bitmaps_differ > 0 or workers_differ > 0)::integer "
+                      "or bitmaps_differ > 0 or workers_differ > 0 or checkpoints_unexplained_ns "
+                      "<> 0 or checkpoints_differ > 0 or attempts_differ > 0)::integer "
                       "from mserve.ledger_check") == 1;
     pg_do(db, "rollback");
     return seen;

@@ -265,7 +265,7 @@ static bool has_row(const struct model_batch *batch, uint32_t job, uint32_t line
 
 static void make_rows(struct walk *walk, struct model_batch *batch)
 {
-    uint32_t tries = below(walk, 2 * MODEL_BATCH_ROWS);
+    uint32_t tries = below(walk, MODEL_BATCH_ROWS);
 
     while (tries-- > 0 && batch->rows < MODEL_BATCH_ROWS) {
         struct model_row row = {.job = below(walk, MODEL_JOBS), .line = below(walk, MODEL_LINES)};
@@ -279,6 +279,48 @@ static void make_rows(struct walk *walk, struct model_batch *batch)
         batch->row[batch->rows++] = row;
         batch->held += row.ns;
     }
+}
+
+static bool has_save(const struct model_batch *batch, uint32_t job, uint32_t line)
+{
+    for (uint32_t i = 0; i < batch->saves; i++)
+        if (batch->save[i].job == job && batch->save[i].line == line)
+            return true;
+    return false;
+}
+
+/* Of checkpoints that are there; a line may come twice, and beside a row or a newer checkpoint. */
+static void make_discards(struct walk *walk, struct model_batch *batch)
+{
+    for (uint32_t i = 0; i < 8 && batch->discards < MODEL_BATCH_DISCARDS; i++) {
+        uint32_t job = below(walk, MODEL_JOBS), line = below(walk, MODEL_LINES / 2);
+
+        if (!walk->now.job[job].line[line].saved.there || place_of(walk, batch, job, line) < 0)
+            continue;
+        batch->discard[batch->discards].job = job;
+        batch->discard[batch->discards++].line = line;
+    }
+}
+
+/* Of few lines, so that they meet others' checkpoints and rows, also those of their own batch. */
+static void make_saves(struct walk *walk, struct model_batch *batch)
+{
+    uint32_t tries = below(walk, MODEL_BATCH_SAVED);
+
+    while (tries-- > 0) {
+        struct model_save save = {.job = below(walk, MODEL_JOBS),
+                                  .line = below(walk, MODEL_LINES / 2),
+                                  .attempt = 1 + below(walk, 3)};
+
+        if (place_of(walk, batch, save.job, save.line) < 0 || has_save(batch, save.job, save.line))
+            continue;
+        save.tokens = below(walk, 50);
+        save.ns = some_ns(walk);
+        batch->save[batch->saves++] = save;
+        batch->held += save.ns;
+    }
+    if (below(walk, 3) == 0)
+        make_discards(walk, batch);
 }
 
 /* Everything that was held went somewhere: each amount is drawn, and their sum is what was held. */
@@ -295,26 +337,29 @@ static struct model_batch make_batch(struct walk *walk, const struct actor *acto
     }
     batch.parts = actor->q.partitions_count;
     make_rows(walk, &batch);
+    make_saves(walk, &batch);
     batch.attempts = below(walk, 3);
     for (uint32_t i = 0; i < batch.attempts; i++) {
         batch.attempt[i].job = below(walk, MODEL_JOBS);
         batch.attempt[i].line = below(walk, MODEL_LINES);
         batch.attempt[i].ns = some_ns(walk);
+        batch.attempt[i].kept_ns = some_ns(walk);
         batch.held += batch.attempt[i].ns;
     }
     for (uint32_t i = 0; i < MODEL_JOBS; i++) {
         batch.job[i].wip = some_ns(walk);
         batch.job[i].shared = some_ns(walk);
         batch.job[i].recompute = some_ns(walk);
-        batch.job[i].lost = some_ns(walk);
-        batch.held += batch.job[i].shared + batch.job[i].recompute + batch.job[i].lost;
+        batch.held += batch.job[i].shared + batch.job[i].recompute;
         shrunk += actor->wip[i] - batch.job[i].wip;
     }
     batch.overhead = some_ns(walk);
     batch.idle = some_ns(walk);
-    if (shrunk > batch.held + batch.overhead)
+    batch.lost = some_ns(walk);
+    batch.held += batch.overhead + batch.lost;
+    if (shrunk > batch.held)
         batch.idle += shrunk; /* time does not run backwards */
-    batch.held += batch.overhead + batch.idle - shrunk;
+    batch.held += batch.idle - shrunk;
     return batch;
 }
 
@@ -322,20 +367,22 @@ static struct model_batch make_batch(struct walk *walk, const struct actor *acto
 struct wire_batch {
     struct commit_batch batch;
     struct commit_partition parts[QUEUE_PARTITIONS];
-    struct commit_chunk chunks[MODEL_BATCH_ROWS];
+    struct commit_chunk chunks[MODEL_BATCH_ROWS + MODEL_BATCH_SAVED + MODEL_BATCH_DISCARDS];
     struct commit_row rows[MODEL_BATCH_ROWS];
+    struct commit_checkpoint saves[MODEL_BATCH_SAVED];
+    struct commit_discard discards[MODEL_BATCH_DISCARDS];
     struct commit_attempt attempts[2];
     struct commit_job jobs[MODEL_JOBS];
     char ids[MODEL_BATCH_ROWS][8];
 };
 
 static uint32_t chunk_of(const struct walk *walk, struct wire_batch *wire,
-                         const struct model_batch *from, const struct model_row *row)
+                         const struct model_batch *from, uint32_t job, uint32_t line)
 {
-    struct commit_chunk chunk = {.job = walk->job[row->job].job,
-                                 .chunk = (int32_t)(row->line / QUEUE_CHUNK_LINES),
-                                 .partition = (uint32_t)place_of(walk, from, row->job, row->line),
-                                 .first_line = row->line - row->line % QUEUE_CHUNK_LINES,
+    struct commit_chunk chunk = {.job = walk->job[job].job,
+                                 .chunk = (int32_t)(line / QUEUE_CHUNK_LINES),
+                                 .partition = (uint32_t)place_of(walk, from, job, line),
+                                 .first_line = line - line % QUEUE_CHUNK_LINES,
                                  .lines = QUEUE_CHUNK_LINES};
     uint32_t i = 0;
 
@@ -356,7 +403,7 @@ static void write_rows(const struct walk *walk, struct wire_batch *wire,
 
         snprintf(wire->ids[i], sizeof(wire->ids[i]), "r%u", row->line % MODEL_LINES);
         wire->rows[i] = (struct commit_row){
-            .chunk = chunk_of(walk, wire, from, row),
+            .chunk = chunk_of(walk, wire, from, row->job, row->line),
             .line = row->line,
             .custom_id = {wire->ids[i], strlen(wire->ids[i])},
             .status = row->status,
@@ -371,26 +418,51 @@ static void write_rows(const struct walk *walk, struct wire_batch *wire,
     wire->batch.rows_count = from->rows;
 }
 
+static void write_saves(const struct walk *walk, struct wire_batch *wire,
+                        const struct model_batch *from)
+{
+    for (uint32_t i = 0; i < from->saves; i++) {
+        const struct model_save *save = &from->save[i];
+
+        wire->saves[i] = (struct commit_checkpoint){
+            .chunk = chunk_of(walk, wire, from, save->job, save->line),
+            .line = save->line,
+            .attempt = save->attempt,
+            .tokens = (uint32_t)save->tokens,
+            .gpu_ns = (uint64_t)save->ns,
+            .state = SLICE("a state"),
+        };
+    }
+    for (uint32_t i = 0; i < from->discards; i++)
+        wire->discards[i] = (struct commit_discard){
+            chunk_of(walk, wire, from, from->discard[i].job, from->discard[i].line),
+            from->discard[i].line};
+    wire->batch.checkpoints_count = from->saves;
+    wire->batch.discards_count = from->discards;
+}
+
 static void write_books(const struct walk *walk, struct wire_batch *wire,
                         const struct model_batch *from)
 {
     struct commit_books *books = &wire->batch.books;
 
     for (uint32_t i = 0; i < from->attempts; i++)
-        wire->attempts[i] = (struct commit_attempt){
-            walk->job[from->attempt[i].job].job, from->attempt[i].line,
-            (uint64_t)from->attempt[i].ns, i ? ATTEMPT_CANCELLED : ATTEMPT_FENCED};
+        wire->attempts[i] = (struct commit_attempt){.job = walk->job[from->attempt[i].job].job,
+                                                    .line = from->attempt[i].line,
+                                                    .gpu_ns = (uint64_t)from->attempt[i].ns,
+                                                    .kept_ns = (uint64_t)from->attempt[i].kept_ns,
+                                                    .why = i ? ATTEMPT_CANCELLED : ATTEMPT_FENCED};
     *books = (struct commit_books){.held_ns = (uint64_t)from->held,
                                    .overhead_ns = (uint64_t)from->overhead,
-                                   .idle_ns = (uint64_t)from->idle};
+                                   .idle_ns = (uint64_t)from->idle,
+                                   .lost_ns = (uint64_t)from->lost};
     for (uint32_t i = 0; i < MODEL_JOBS; i++) {
-        wire->jobs[i] = (struct commit_job){
-            walk->job[i].job, (uint64_t)from->job[i].wip, (uint64_t)from->job[i].shared,
-            (uint64_t)from->job[i].recompute, (uint64_t)from->job[i].lost};
+        wire->jobs[i] =
+            (struct commit_job){walk->job[i].job, (uint64_t)from->job[i].wip,
+                                (uint64_t)from->job[i].shared, (uint64_t)from->job[i].recompute};
         books->wip_ns += wire->jobs[i].wip_ns;
         books->shared_ns += wire->jobs[i].shared_ns;
         books->recompute_ns += wire->jobs[i].recompute_ns;
-        books->lost_ns += wire->jobs[i].lost_ns;
     }
     wire->batch.attempts_count = from->attempts;
     wire->batch.jobs_count = MODEL_JOBS;
@@ -407,6 +479,8 @@ static enum err send_batch(const struct walk *walk, const struct actor *actor,
                                         .partitions_count = from->parts,
                                         .chunks = wire.chunks,
                                         .rows = wire.rows,
+                                        .checkpoints = wire.saves,
+                                        .discards = wire.discards,
                                         .attempts = wire.attempts,
                                         .jobs = wire.jobs}};
 
@@ -414,6 +488,7 @@ static enum err send_batch(const struct walk *walk, const struct actor *actor,
         wire.parts[i] = (struct commit_partition){"t", from->part[i].part, from->part[i].epoch,
                                                   from->part[i].token};
     write_rows(walk, &wire, from);
+    write_saves(walk, &wire, from);
     write_books(walk, &wire, from);
     return commit_run(actor->q.commit, &wire.batch, ret);
 }
@@ -450,11 +525,16 @@ static void commit(struct walk *walk, struct actor *actor)
     expect_number(walk, "inserted", result.rows_inserted, answer.inserted);
     expect_number(walk, "duplicate", result.rows_duplicate, answer.duplicate);
     expect_number(walk, "fenced", result.fenced_count, answer.fenced);
+    expect_number(walk, "late", result.checkpoints_late, answer.late);
     walk->seen.landed += answer.outcome == MODEL_OK;
     walk->seen.landed_before += answer.outcome == MODEL_BEFORE;
     walk->seen.fenced += answer.outcome == MODEL_FENCED;
     walk->seen.lost += answer.outcome == MODEL_LOST;
     walk->seen.duplicates += answer.duplicate;
+    walk->seen.saved += answer.outcome == MODEL_OK ? actor->batch.saves : 0;
+    walk->seen.taken_over += answer.taken_over;
+    walk->seen.discarded += answer.discarded;
+    walk->seen.late += answer.late;
     if (walk->said[0])
         return;
     actor->lost |= rc == ERR_LOST;
@@ -530,6 +610,8 @@ static void set_up(struct walk *walk)
         walk->actor[i].q.db = pg_connect();
         assert_int_equal(commit_open(&options, &walk->actor[i].q.commit), ERR_OK);
     }
+    for (uint32_t i = 0; i < MODEL_JOBS; i++)
+        walk->now.job[i].partition_first = walk->job[i].partition_first;
     enlist(walk, &walk->actor[0]);
 }
 

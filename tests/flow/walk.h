@@ -2,7 +2,7 @@
  * walk.h: a random walk over everything that workers do to the database, beside a model that says
  * beforehand what each step returns and what all tables then hold.
  *
- * Three workers, four partitions, two jobs. A step registers, claims, commits random rows and
+ * Three workers, four partitions, two jobs. A step registers, claims, commits random rows, checkpoints and
  * accounts, forgets that a commit landed and sends it again, renews, releases, leaves, is buried,
  * folds, or goes on after its burial as if nothing had been; where asked, the database goes back in
  * time in between. The model knows no SQL and no function of sql/: it is plain arithmetic.
@@ -23,6 +23,7 @@ struct walk_options {
 
 struct walk_seen {
     uint32_t landed, landed_before, fenced, lost, duplicates, buried, failovers;
+    uint32_t saved, taken_over, discarded, late; /* checkpoints */
 };
 
 /*

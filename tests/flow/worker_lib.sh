@@ -61,10 +61,12 @@ unexplained() {
         (select from mserve.worker_ledger l where l.worker = a.worker and l.seq = a.seq and l.lost_ns >= a.gpu_ns))"
 }
 
-# The same by the view that operators have, and that jobs, bitmaps and workers agree with the rows.
+# The same by the view that operators have, and that jobs, bitmaps and workers agree with the rows,
+# checkpoints with the ledger, and attempts with the jobs.
 ledger_is_balanced() {
-    [ "$(sql "select unexplained_ns, jobs_unexplained_ns, jobs_differ, bitmaps_differ, workers_differ
-              from mserve.ledger_check")" = "0|0|0|0|0" ]
+    [ "$(sql "select unexplained_ns, jobs_unexplained_ns, jobs_differ, bitmaps_differ, workers_differ,
+              checkpoints_unexplained_ns, checkpoints_differ, attempts_differ
+              from mserve.ledger_check")" = "0|0|0|0|0|0|0|0" ]
 }
 
 # Makes schema and topic as a person does: `mserve migrate` and `mserve topics`.

@@ -26,7 +26,10 @@ static const struct commit_row rows[] = {
      .response = {"{}", 2},
      .input_tokens = 258,
      .gpu_ns = 772,
-     .attempt = 2},
+     .attempt = 2,
+     .resumed_tokens = 4,
+     .recompute_ns = 9,
+     .numerics_changed = true},
 };
 static const struct commit_batch batch = {
     .worker = {{9}},
@@ -40,6 +43,7 @@ static const struct commit_batch batch = {
     .rows = rows,
     .rows_count = 3,
     .books = {100, 70, 5, 6, 4, 8, 7},
+    .sampled = 21,
 };
 
 /* Rows are locked in the order of their key, so that two commits never wait for each other. */
@@ -58,7 +62,7 @@ static void test_rows_are_sent_by_job_and_line(void **state)
 static void test_a_row_in_copy_form(void **state)
 {
     static const char expected[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0"
-                                   "\0\x0c"
+                                   "\0\x11"
                                    "\0\0\0\x10\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
                                    "\0\0\0\x8\0\0\0\0\0\0\0\2"
                                    "\0\0\0\2zz"
@@ -72,6 +76,11 @@ static void test_a_row_in_copy_form(void **state)
                                    "\0\0\0\4\0\0\0\0"
                                    "\0\0\0\x8\0\0\0\0\0\0\3\4"
                                    "\0\0\0\4\0\0\0\2"
+                                   "\0\0\0\x8\0\0\0\0\0\0\0\x9"
+                                   "\0\0\0\4\0\0\0\4"
+                                   "\0\0\0\1\1"
+                                   "\xff\xff\xff\xff"
+                                   "\xff\xff\xff\xff"
                                    "\xff\xff";
     static const uint32_t order[] = {2};
     struct buffer out = {0};
@@ -108,17 +117,20 @@ static void test_the_script_of_a_batch(void **state)
         "'{02000000-0000-0000-0000-000000000000,"
         "01000000-0000-0000-0000-000000000000,"
         "03000000-0000-0000-0000-000000000000}'); "
-        "select inserted, duplicates from mserve.commit_batch("
-        "'09000000-0000-0000-0000-000000000000', -5, 12, 30000, 3, "
+        "select inserted, duplicates, late from mserve.commit_batch("
+        "'09000000-0000-0000-0000-000000000000', -5, 12, 30000, 3, 0, "
         "'{\"a''b\\\"c\\\\d\",\"t\"}', '{3,4}', '{7,8}', '{-1,9}', "
         "'{02000000-0000-0000-0000-000000000000,01000000-0000-0000-0000-000000000000}', "
-        "'{5,6}', '{2,1}', '{1001,001}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', "
-        "100, 70, null, 5, 6, 4, 8, 7); commit";
+        "'{5,6}', '{2,1}', '{1001,001}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', "
+        "'{}', "
+        "'{}', '{}', '{}', '{}', 100, 70, null, 5, 6, 4, 8, 7, 21); commit";
+    struct commit_touched touched;
     struct arena arena = {0};
     struct buffer out = {0};
 
     (void)state;
-    commit_write_script(&batch, &arena, &out);
+    commit_find_touched(&batch, &arena, &touched);
+    commit_write_script(&batch, &touched, &out);
     assert_string_equal(out.data, expected);
     buffer_release(&out);
     arena_release(&arena);
@@ -126,10 +138,12 @@ static void test_the_script_of_a_batch(void **state)
 
 static void test_attempts_and_jobs_in_the_script(void **state)
 {
-    static const struct commit_attempt attempts[] = {{{{1}}, 5, 50, ATTEMPT_FENCED},
-                                                     {{{1}}, 6, 60, ATTEMPT_CANCELLED}};
-    static const struct commit_job jobs[] = {{{{1}}, 70, 5, 6, 7}, {{{2}}, 0, 1, 0, 0}};
+    static const struct commit_attempt attempts[] = {
+        {.job = {{1}}, .line = 5, .gpu_ns = 50, .why = ATTEMPT_FENCED, .tokens_lost = -1},
+        {{{1}}, 6, 60, ATTEMPT_OUT_OF_MEMORY, 3, 9, 2, 70, 8}};
+    static const struct commit_job jobs[] = {{{{1}}, 70, 5, 6}, {{{2}}, 0, 1, 0}};
     struct commit_batch books = batch;
+    struct commit_touched touched;
     struct arena arena = {0};
     struct buffer out = {0};
 
@@ -139,10 +153,57 @@ static void test_attempts_and_jobs_in_the_script(void **state)
     books.attempts_count = 2;
     books.jobs = jobs;
     books.jobs_count = 2;
-    commit_write_script(&books, &arena, &out);
-    assert_non_null(strstr(out.data, "'{5,6}', '{50,60}', '{\"fenced\",\"cancelled\"}'"));
-    assert_non_null(strstr(out.data, "'{5,1}', '{6,0}', '{7,0}', 100, 70, "
+    commit_find_touched(&books, &arena, &touched);
+    commit_write_script(&books, &touched, &out);
+    assert_non_null(strstr(out.data,
+                           "'{5,6}', '{50,60}', '{\"fenced\",\"out_of_memory\"}', '{1,3}', "
+                           "'{0,9}', '{null,2}', '{0,70}', '{0,8}'"));
+    assert_non_null(strstr(out.data, "'{5,1}', '{6,0}', 100, 70, "
                                      "'{\"01000000-0000-0000-0000-000000000000\":70}', 5,"));
+    buffer_release(&out);
+    arena_release(&arena);
+}
+
+/* A checkpoint stands behind the rows, and names its chunk by its place in the script. */
+static void test_a_checkpoint_in_both_forms(void **state)
+{
+    static const char expected[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0"
+                                   "\0\x11"
+                                   "\0\0\0\x10\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+                                   "\0\0\0\x8\0\0\0\0\0\0\0\6"
+                                   "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+                                   "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+                                   "\0\0\0\4\0\0\0\x15"
+                                   "\0\0\0\x8\0\0\0\0\0\0\1\0"
+                                   "\0\0\0\4\0\0\0\3"
+                                   "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+                                   "\0\0\0\4\0\0\0\2"
+                                   "\0\0\0\3\1\0\2"
+                                   "\xff\xff";
+    static const struct commit_checkpoint saved[] = {
+        {.chunk = 2, .line = 6, .attempt = 3, .tokens = 21, .gpu_ns = 256, .state = {"\1\0\2", 3}}};
+    static const struct commit_discard discards[] = {{1, 2}};
+    struct commit_batch going = batch;
+    struct commit_touched touched;
+    struct arena arena = {0};
+    struct buffer out = {0};
+
+    (void)state;
+    going.rows_count = 0;
+    going.checkpoints = saved;
+    going.checkpoints_count = 1;
+    going.discards = discards;
+    going.discards_count = 1;
+    commit_find_touched(&going, &arena, &touched);
+    touched.places[2] = 1;
+    commit_encode_all(&going, &touched, NULL, NULL, 0, &out);
+    assert_int_equal(out.len, sizeof(expected) - 1);
+    assert_memory_equal(out.data, expected, sizeof(expected) - 1);
+    commit_find_touched(&going, &arena, &touched);
+    commit_write_script(&going, &touched, &out);
+    assert_non_null(strstr(out.data, "', -5, 12, 30000, 0, 1, "));
+    assert_non_null(strstr(out.data, "'{7,6}', '{1,1}', '{0,0}', "
+                                     "'{01000000-0000-0000-0000-000000000000}', '{2}', "));
     buffer_release(&out);
     arena_release(&arena);
 }
@@ -155,6 +216,7 @@ int main(void)
         cmocka_unit_test(test_a_replaced_row_is_failed_without_response),
         cmocka_unit_test(test_the_script_of_a_batch),
         cmocka_unit_test(test_attempts_and_jobs_in_the_script),
+        cmocka_unit_test(test_a_checkpoint_in_both_forms),
     };
 
     return cmocka_run_group_tests_name("commit_form", tests, NULL, NULL);
