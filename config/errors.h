@@ -7,10 +7,11 @@
  * (ERR_NOT_FOUND, ERR_AGAIN, ERR_LOST) are returned without a log line.
  *
  * A program's exit status is the `exit` column of what ended it; docs/formats.md prints this table.
- *   0 done · 1 usage or settings · 2 input invalid, nothing enqueued · 3 a service is unreachable,
- *   try again · 4 the job ended failed or cancelled · 5 idempotency conflict · 6 completed, but
+ *   0 done · 1 usage or settings · 2 input invalid, nothing enqueued · 3 the database schema is
+ *   another · 4 the job ended failed or cancelled · 5 idempotency conflict · 6 completed, but
  *   some requests failed · 7 expired · 8 not found · 9 access denied · 10 this host failed (disk,
- *   memory) · 11 model file refused · 12 interrupted, the same command goes on · 70 a bug of ours
+ *   memory) · 11 model file refused · 12 interrupted, the same command goes on · 70 a bug of ours ·
+ *   75 the servers are away, try again
  */
 #ifndef MSERVE_CONFIG_ERRORS_H
 #define MSERVE_CONFIG_ERRORS_H
@@ -24,8 +25,8 @@
     X(USAGE,         1, false, "the command line is wrong") \
     X(SETTINGS,      1, false, "the settings are wrong") \
     X(INPUT,         2, false, "the input is not valid") \
-    X(BROKER,        3, true,  "Kafka did not answer or refused") \
-    X(DATABASE,      3, true,  "PostgreSQL did not answer or failed") \
+    X(BROKER,       75, true,  "Kafka did not answer or refused") \
+    X(DATABASE,     75, true,  "PostgreSQL did not answer or failed") \
     X(SCHEMA,        3, false, "the database schema is not the one this program knows") \
     X(JOB_FAILED,    4, false, "the job ended without completing") \
     X(CONFLICT,      5, false, "the idempotency key belongs to other content or options") \

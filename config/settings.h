@@ -93,6 +93,7 @@ struct settings_submit {
     uint64_t window_ms;
     uint64_t window_max_ms;
     uint64_t upload_abandoned_after_ms;
+    uint64_t outage_max_ms;
     uint32_t chunk_lines_min;
     uint32_t chunk_lines_max;
     uint64_t chunk_bytes_max;

@@ -74,6 +74,9 @@ static const struct setting rows[] = {
     {"submit.upload_abandoned_after", DURATION(S, submit.upload_abandoned_after_ms), "24h", "1m",
      "30d", NULL,
      "After which silence an unfinished upload is given up and its job fails."},
+    {"submit.outage_max", DURATION(S, submit.outage_max_ms), "10m", "1s", "1d", NULL,
+     "How long an upload waits for Kafka or PostgreSQL to come back; then it ends, and the same "
+     "command goes on later."},
     {"submit.line_bytes_max", BYTES(S, submit.line_bytes_max), "16MiB", "1KiB", "1GiB", NULL,
      "The longest line of an input file."},
     {"submit.inline_bytes_max", BYTES(S, submit.inline_bytes_max), "256KiB", "1B", "512KiB", NULL,

@@ -61,7 +61,9 @@ struct claim_chunk {
     uint8_t done[CHUNK_MAP_BYTES]; /* bit i: line first_line + i had its row when it was claimed */
     uint32_t open_at_start;        /* lines without a row then */
     atomic_uint open_lines;        /* of these, not yet ended here; one more while it is read */
-    atomic_bool incomplete;        /* a line was not where the index says: look at it again later */
+    atomic_bool incomplete;        /* a line was not had from the log: look at it again later */
+    atomic_bool missing;           /* because the log does not hold it: the index is to be told */
+    bool marked;                   /* control's own: the index has been told */
     atomic_uint refs;
     uint64_t build; /* commit thread's own: the batch in which it stands, and where */
     uint32_t slot;

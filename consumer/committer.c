@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/backoff.h"
 #include "config/clock.h"
 #include "config/log.h"
 #include "consumer/batch.h"
@@ -106,7 +107,7 @@ static void pause_ms(struct committer *committer, uint64_t ms)
 static enum err commit_until_known(struct committer *committer, const struct batch *batch,
                                    struct commit_result *ret)
 {
-    uint64_t pause = PAUSE_MIN_MS;
+    struct backoff pause = {.min_ms = PAUSE_MIN_MS, .max_ms = PAUSE_MAX_MS};
 
     for (;;) {
         uint64_t sent_ns = clock_mono_ns();
@@ -123,8 +124,7 @@ static enum err commit_until_known(struct committer *committer, const struct bat
         }
         if (err != ERR_AGAIN && err != ERR_DATABASE)
             return err;
-        pause_ms(committer, pause);
-        pause = 2 * pause < PAUSE_MAX_MS ? 2 * pause : PAUSE_MAX_MS;
+        pause_ms(committer, backoff_next(&pause));
     }
 }
 

@@ -16,9 +16,8 @@ struct held_job {
 };
 
 struct aside {
-    struct work_in_hand name;
-    int32_t part;
-    int64_t first_offset;
+    struct work_missing what;
+    bool missing; /* the log does not hold it, and the index was not told */
     uint64_t until_ns;
 };
 
@@ -145,7 +144,7 @@ static void forget_aside(struct holdings *holdings, int32_t part)
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < holdings->aside_count; i++) {
-        if (holdings->aside[i].part != part)
+        if (holdings->aside[i].what.part != part)
             holdings->aside[kept++] = holdings->aside[i];
     }
     holdings->aside_count = kept;
@@ -267,6 +266,11 @@ bool holdings_set_wishes(struct holdings *holdings, const enum work_wish *wish, 
 
 /* ---------------------------------------------------------------------------------- chunks ---- */
 
+static bool is_chunk(const struct work_missing *what, struct uuid job, int32_t chunk)
+{
+    return what->chunk == chunk && uuid_equal(what->job, job);
+}
+
 static bool is_in_hand(const struct holdings *holdings, struct uuid job, int32_t chunk)
 {
     for (uint32_t i = 0; i < holdings->chunk_count; i++) {
@@ -274,7 +278,7 @@ static bool is_in_hand(const struct holdings *holdings, struct uuid job, int32_t
             return true;
     }
     for (uint32_t i = 0; i < holdings->aside_count; i++) {
-        if (holdings->aside[i].name.chunk == chunk && uuid_equal(holdings->aside[i].name.job, job))
+        if (is_chunk(&holdings->aside[i].what, job, chunk))
             return true;
     }
     return false;
@@ -320,13 +324,31 @@ struct claim_chunk *holdings_take(struct holdings *holdings, const struct work_c
     return holdings->chunk[holdings->chunk_count++] = new_chunk(holdings, hold, job, work);
 }
 
+static struct work_missing what_is(const struct claim_chunk *chunk)
+{
+    return (struct work_missing){
+        .job = chunk->job->id,
+        .chunk = chunk->chunk,
+        .part = chunk->partition->part,
+        .epoch = chunk->partition->epoch,
+        .token = chunk->partition->token,
+        .first_offset = chunk->first_offset,
+        .last_offset = chunk->last_offset,
+    };
+}
+
+/* The log does not hold it, and the index was not told. */
+static bool is_untold(const struct claim_chunk *chunk)
+{
+    return atomic_load_explicit(&chunk->missing, memory_order_acquire) && !chunk->marked;
+}
+
 static void set_aside(struct holdings *holdings, const struct claim_chunk *chunk, uint64_t until_ns)
 {
     holdings->aside = xrealloc(holdings->aside, holdings->aside_count + 1, sizeof *holdings->aside);
     holdings->aside[holdings->aside_count++] = (struct aside){
-        .name = {.job = chunk->job->id, .chunk = chunk->chunk},
-        .part = chunk->partition->part,
-        .first_offset = chunk->first_offset,
+        .what = what_is(chunk),
+        .missing = is_untold(chunk),
         .until_ns = until_ns,
     };
 }
@@ -352,7 +374,7 @@ void holdings_home(struct holdings *holdings, struct claim_chunk *chunk, uint64_
         at++;
     assert(at < holdings->chunk_count);
     holdings->chunk[at] = holdings->chunk[--holdings->chunk_count];
-    if (atomic_load_explicit(&chunk->incomplete, memory_order_acquire) &&
+    if (atomic_load_explicit(&chunk->incomplete, memory_order_acquire) && !chunk->marked &&
         !claim_chunk_is_leaving(chunk))
         set_aside(holdings, chunk, until_ns);
     count_home(holdings, chunk);
@@ -365,6 +387,38 @@ void holdings_look_again(struct holdings *holdings, uint64_t now_ns)
 
     for (uint32_t i = 0; i < holdings->aside_count; i++) {
         if (now_ns < holdings->aside[i].until_ns)
+            holdings->aside[kept++] = holdings->aside[i];
+    }
+    holdings->aside_count = kept;
+}
+
+size_t holdings_missing(const struct holdings *holdings, struct work_missing *ret, size_t cap)
+{
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < holdings->chunk_count && count < cap; i++) {
+        if (is_untold(holdings->chunk[i]) && !claim_chunk_is_dropped(holdings->chunk[i]))
+            ret[count++] = what_is(holdings->chunk[i]);
+    }
+    for (uint32_t i = 0; i < holdings->aside_count && count < cap; i++) {
+        if (holdings->aside[i].missing)
+            ret[count++] = holdings->aside[i].what;
+    }
+    return count;
+}
+
+void holdings_told(struct holdings *holdings, const struct work_missing *missing)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < holdings->chunk_count; i++) {
+        struct claim_chunk *chunk = holdings->chunk[i];
+
+        if (chunk->chunk == missing->chunk && uuid_equal(chunk->job->id, missing->job))
+            chunk->marked = true;
+    }
+    for (uint32_t i = 0; i < holdings->aside_count; i++) {
+        if (!is_chunk(&holdings->aside[i].what, missing->job, missing->chunk))
             holdings->aside[kept++] = holdings->aside[i];
     }
     holdings->aside_count = kept;
@@ -385,7 +439,8 @@ const struct work_in_hand *holdings_in_hand(struct holdings *holdings, size_t *r
         holdings->names[count++] = (struct work_in_hand){.job = holdings->chunk[i]->job->id,
                                                          .chunk = holdings->chunk[i]->chunk};
     for (uint32_t i = 0; i < holdings->aside_count; i++)
-        holdings->names[count++] = holdings->aside[i].name;
+        holdings->names[count++] = (struct work_in_hand){.job = holdings->aside[i].what.job,
+                                                         .chunk = holdings->aside[i].what.chunk};
     *ret_count = count;
     return holdings->names;
 }
@@ -401,8 +456,10 @@ int64_t holdings_lowest_offset(const struct holdings *holdings, int32_t part)
             lowest = chunk->first_offset;
     }
     for (uint32_t i = 0; i < holdings->aside_count; i++) {
-        if (holdings->aside[i].part == part && holdings->aside[i].first_offset < lowest)
-            lowest = holdings->aside[i].first_offset;
+        const struct work_missing *what = &holdings->aside[i].what;
+
+        if (what->part == part && what->first_offset < lowest)
+            lowest = what->first_offset;
     }
     return lowest;
 }

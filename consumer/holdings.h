@@ -49,11 +49,21 @@ size_t holdings_surplus(struct holdings *holdings, uint32_t share, int32_t *ret,
 /* The chunk goes under way; NULL: its partition is not held any more, or it is under way already. */
 struct claim_chunk *holdings_take(struct holdings *holdings, const struct work_chunk *work);
 
-/* A chunk came home. One that was incomplete is set aside until `until_ns`. */
+/*
+ * A chunk came home. One that was incomplete is set aside until `until_ns`, unless the index says of it
+ * that it is missing: then it is given anew when it has been sent again.
+ */
 void holdings_home(struct holdings *holdings, struct claim_chunk *chunk, uint64_t until_ns);
 
 /* Chunks set aside whose time has come may be taken again. */
 void holdings_look_again(struct holdings *holdings, uint64_t now_ns);
+
+/*
+ * The chunks, under way and set aside, that the log does not hold and of which the index was not told:
+ * ret[], `cap` at most. holdings_told() says that it was told of one, which is not set aside any more.
+ */
+size_t holdings_missing(const struct holdings *holdings, struct work_missing *ret, size_t cap);
+void holdings_told(struct holdings *holdings, const struct work_missing *missing);
 
 uint32_t holdings_chunks(const struct holdings *holdings); /* under way */
 bool holdings_has_job(const struct holdings *holdings, struct uuid job);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "config/backoff.h"
 #include "config/clock.h"
 #include "config/failpoint.h"
 #include "config/log.h"
@@ -27,6 +28,7 @@ struct source {
     bool begun;          /* its range was given to the reader */
     bool again;          /* it is read for the second time */
     bool told;           /* that it cannot be read */
+    bool refused;        /* a body was not had from the store: nothing is known of its line */
     uint64_t wait_ns;    /* not before this time, after a failure */
     uint64_t moved_ns;   /* when something last came, or could not have come */
 };
@@ -116,6 +118,7 @@ static void next_chunk(struct source *source)
     source->begun = false;
     source->again = false;
     source->told = false;
+    source->refused = false;
     source->wait_ns = 0;
 }
 
@@ -135,11 +138,13 @@ static void leave_chunk(struct source *source, struct source_tools *tools)
 
 static void leave_missing(struct source *source, struct source_tools *tools)
 {
-    const struct claim_chunk *chunk = source->reading;
+    struct claim_chunk *chunk = source->reading;
 
+    atomic_store_explicit(&chunk->missing, true, memory_order_release);
     log_error("chunk.missing",
               "job=%s chunk=%d topic=%s part=%d offsets=%lld..%lld lines=%u found=%u "
-              "unreadable=%u msg=\"the log does not hold these requests; the chunk is set aside\"",
+              "unreadable=%u msg=\"the log does not hold these requests; they are held until the "
+              "same file is submitted again\"",
               chunk->job->hex, chunk->chunk, chunk->partition->topic, chunk->partition->part,
               (long long)chunk->first_offset, (long long)chunk->last_offset, chunk->open_at_start,
               source->found, source->unreadable);
@@ -170,7 +175,7 @@ static bool end_unread(struct source *source, struct source_tools *tools, uint64
     arena_clear(&tools->arena);
     err = store_custom_ids(tools->store, chunk, &tools->arena, custom_id);
     if (err && err != ERR_NOT_FOUND) {
-        source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
+        source->wait_ns = now_ns + backoff_jitter(RETRY_MS) * (uint64_t)CLOCK_NS_PER_MS;
         return false;
     }
     for (uint32_t i = 0; !err && i < chunk->lines; i++) {
@@ -223,7 +228,7 @@ static bool fail_unreadable(struct source *source, struct source_tools *tools, u
 static struct task *task_of_blob(struct source *source, struct source_tools *tools, uint32_t index,
                                  const struct message *message)
 {
-    const struct timespec pause = {.tv_nsec = RETRY_MS * (long)CLOCK_NS_PER_MS};
+    const struct timespec pause = {.tv_nsec = backoff_jitter(RETRY_MS) * (long)CLOCK_NS_PER_MS};
 
     while (!tools->must_leave(tools->context) && !claim_chunk_is_leaving(source->reading)) {
         struct slice body;
@@ -240,9 +245,10 @@ static struct task *task_of_blob(struct source *source, struct source_tools *too
             return unreadable_task(source, index, message->custom_id,
                                    "The body, stored aside for its size, is damaged.");
         if (!err_may_retry(err))
-            return NULL;
+            break;
         nanosleep(&pause, NULL);
     }
+    source->refused = true;
     return NULL;
 }
 
@@ -283,6 +289,8 @@ static bool end_range(struct source *source, struct source_tools *tools, uint64_
     } else if (!source->again) {
         source->again = true;
         source->begun = false;
+    } else if (source->refused) {
+        leave_chunk(source, tools);
     } else if (source->unreadable >= lines_missing(source)) {
         return fail_unreadable(source, tools, now_ns);
     } else {
@@ -322,12 +330,14 @@ static bool begin_range(struct source *source, struct source_tools *tools, uint6
     enum err err =
         log_reader_begin(tools->reader, source->part, chunk->first_offset, chunk->last_offset);
 
-    if (err == ERR_NOT_FOUND) {
+    if (err == ERR_NOT_FOUND && source->again) {
         leave_missing(source, tools);
         return true;
     }
+    if (err == ERR_NOT_FOUND)
+        source->again = true; /* what is to be told to people is asked for twice */
     if (err) {
-        source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
+        source->wait_ns = now_ns + backoff_jitter(RETRY_MS) * (uint64_t)CLOCK_NS_PER_MS;
         return false;
     }
     source->begun = true;

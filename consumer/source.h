@@ -8,8 +8,10 @@
  *
  *   as many messages could not be read as lines are missing   these lines fail: `request_unreadable`
  *   fewer                                                     the log has lost some of them: the chunk
- *                                                             is set aside as incomplete
- *                                                             (`chunk.missing`) and comes home
+ *                                                             is missing (`chunk.missing`) and comes
+ *                                                             home as incomplete
+ *
+ * A range that the log does not hold at all is asked for twice, too, and then missing.
  *
  * A body that was put aside and is not there any more, or is damaged, fails its line likewise.
  * Chunks of a job that is cancelled or expired are not read: their open lines become tasks with that

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "config/backoff.h"
 #include "config/settings.h"
 #include "consumer/chooser.h"
 #include "consumer/committer.h"
@@ -76,6 +77,8 @@ struct worker {
     struct mailbox home;
 
     struct db *db;
+    struct backoff reconnect;
+    uint64_t connect_at_ns; /* not before */
     struct lease lease;
     uint64_t moves_seen; /* the device's count of turns at the last renewal, */
     uint64_t moved_ns;   /* and when it was last seen to differ */

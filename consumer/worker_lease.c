@@ -11,14 +11,32 @@
 #include "config/log.h"
 #include "kernels/engine.h"
 
-enum { BEAT_MS = 1000, RETRY_MS = 1000 };
+enum { BEAT_MS = 1000, RETRY_MS = 1000, CONNECT_MIN_MS = 250 };
+
+/* Ever more seldom while it fails, but often enough that a lease is renewed well before its end. */
+static void try_later(struct worker *worker)
+{
+    uint32_t longest_ms = (uint32_t)(worker->settings->worker.lease_ms / 6);
+
+    worker->reconnect.min_ms = CONNECT_MIN_MS < longest_ms ? CONNECT_MIN_MS : longest_ms;
+    worker->reconnect.max_ms = longest_ms;
+    worker->connect_at_ns =
+        clock_mono_ns() + backoff_next(&worker->reconnect) * (uint64_t)CLOCK_NS_PER_MS;
+}
 
 bool worker_connected(struct worker *worker)
 {
     if (db_is_open(worker->db))
         return true;
     worker->steady_ns = 0;
-    return db_reopen(worker->db) == ERR_OK;
+    if (clock_mono_ns() < worker->connect_at_ns)
+        return false;
+    if (db_reopen(worker->db) != ERR_OK) {
+        try_later(worker);
+        return false;
+    }
+    backoff_reset(&worker->reconnect);
+    return true;
 }
 
 static void begin_stop(struct worker *worker, enum phase phase)
@@ -113,7 +131,7 @@ void worker_register(struct worker *worker)
     if (!err)
         begin_work(worker, sent_ns);
     else if (err_may_retry(err))
-        uv_timer_start(&worker->retry, worker_on_retry, RETRY_MS, 0);
+        uv_timer_start(&worker->retry, worker_on_retry, backoff_jitter(RETRY_MS), 0);
     else
         worker_stop_loop(worker, err);
 }
@@ -176,8 +194,8 @@ static void try_again_soon(struct worker *worker)
 {
     uint64_t usual_ms = uv_timer_get_repeat(&worker->renew);
 
-    uv_timer_start(&worker->renew, worker_on_renew, usual_ms < RETRY_MS ? usual_ms : RETRY_MS,
-                   usual_ms);
+    uv_timer_start(&worker->renew, worker_on_renew,
+                   backoff_jitter(usual_ms < RETRY_MS ? (uint32_t)usual_ms : RETRY_MS), usual_ms);
 }
 
 static void renew(struct worker *worker)
@@ -248,9 +266,11 @@ static uint64_t booked_ns(const struct worker *worker)
 void worker_leave(struct worker *worker, const char *why, enum err end)
 {
     char id[UUID_TEXT_SIZE];
-    enum err err = worker_connected(worker)
-                       ? lease_leave(worker->db, &worker->lease, booked_ns(worker), why)
-                       : ERR_DATABASE;
+    enum err err;
+
+    worker->connect_at_ns = 0; /* the last chance to say so */
+    err = worker_connected(worker) ? lease_leave(worker->db, &worker->lease, booked_ns(worker), why)
+                                   : ERR_DATABASE;
 
     if (!err)
         log_info("worker.buried", "worker=%s why=%s", uuid_format(worker->lease.worker, id), why);

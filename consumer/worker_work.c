@@ -160,6 +160,26 @@ void worker_choose(struct worker *worker, uint64_t now_ns)
     }
 }
 
+/* What the log has lost is written into the index, where people and other workers see it. */
+static void tell_missing(struct worker *worker)
+{
+    struct work_missing missing[64];
+    bool marked[64];
+    char job[UUID_BATCH_SIZE];
+    size_t count = holdings_missing(worker->holdings, missing, sizeof missing / sizeof missing[0]);
+
+    if (count == 0 || work_mark_missing(worker->db, &worker->lease.worker, worker->topic, missing,
+                                        count, marked) != ERR_OK)
+        return; /* the next beat */
+    for (size_t i = 0; i < count; i++) {
+        if (!marked[i])
+            continue;
+        holdings_told(worker->holdings, &missing[i]);
+        log_warn("chunk.held", "job=%s chunk=%d part=%d", uuid_format_batch(missing[i].job, job),
+                 missing[i].chunk, missing[i].part);
+    }
+}
+
 static void tell_offsets(struct worker *worker)
 {
     const uint32_t room = holdings_partitions(worker->holdings);
@@ -192,6 +212,7 @@ void worker_on_beat(uv_timer_t *timer)
     take_share(worker);
     if (worker->phase != WORKING)
         return;
+    tell_missing(worker);
     holdings_look_again(worker->holdings, now_ns);
     ask_wishes(worker);
     chooser_forget(worker->chooser);

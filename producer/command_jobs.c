@@ -65,11 +65,23 @@ static void print_row(const struct db_result *result, int row)
     buffer_release(&file);
 }
 
+static void say_held(const struct db_result *result, int row)
+{
+    char id[UUID_BATCH_SIZE];
+
+    if (!db_is_null(result, row, 9))
+        fprintf(stderr, "%s is held: %s\n", uuid_format_batch(db_get_uuid(result, row, 0), id),
+                db_get_slice(result, row, 9).data);
+}
+
 static void print_table(const struct db_result *result, int rows)
 {
     printf(LIST_ROW, "ID", "STATE", "DONE", "REQUESTS", "FAILED", "TIER", "CREATED", "FILE");
     for (int row = 0; row < rows; row++)
         print_row(result, row);
+    fflush(stdout);
+    for (int row = 0; row < rows; row++)
+        say_held(result, row);
     if (result->rows > rows)
         fprintf(stderr, "there are more: --limit, or --after with the last id\n");
 }
@@ -194,6 +206,7 @@ static enum err run_watch(struct cli *cli, const struct options_rest *rest)
     struct rate rate = {0};
     struct job_progress progress;
     struct uuid job;
+    bool held = false;
     enum err rc = job_view_find(cli->db, rest->argument[0], &job);
 
     progress_init(&bar, false);
@@ -209,7 +222,8 @@ static enum err run_watch(struct cli *cli, const struct options_rest *rest)
             rc = ERR_INTERRUPTED;
         if (rc != ERR_OK || job_state_is_terminal(progress.state))
             break;
-        patience = (struct patience){0};
+        patience_reset(&patience);
+        job_view_say_hold(&job, &progress, &bar, &held);
         show(&bar, &progress, &rate);
         usleep(LOOK_EVERY_MS * 1000);
         if (interrupted())

@@ -125,9 +125,25 @@ enum err job_view_progress(struct db *db, const struct uuid *job, struct job_pro
         rc = job_state_parse(db_get_slice(&result, 0, 0), &progress.state);
         if (rc == ERR_OK)
             *ret = progress;
+        if (rc == ERR_OK && !db_is_null(&result, 0, 10))
+            snprintf(ret->hold, sizeof(ret->hold), "%s", db_get_slice(&result, 0, 10).data);
     }
     db_result_release(&result);
     return rc;
+}
+
+void job_view_say_hold(const struct uuid *job, const struct job_progress *progress,
+                       struct progress *bar, bool *said)
+{
+    bool held = progress->hold[0] != '\0';
+    char id[UUID_BATCH_SIZE];
+
+    if (held == *said)
+        return;
+    *said = held;
+    progress_wipe(bar);
+    fprintf(stderr, "%s %s%s\n", uuid_format_batch(*job, id),
+            held ? "is held: " : "is whole again and goes on", progress->hold);
 }
 
 enum err job_view_outcome(const struct job_progress *progress)

@@ -7,6 +7,7 @@
 #define MSERVE_PRODUCER_JOB_VIEW_H
 
 #include "config/uuid.h"
+#include "producer/progress.h"
 #include "sql/db.h"
 #include "sql/job.h"
 
@@ -31,9 +32,17 @@ struct job_progress {
     int64_t completed, failed, cancelled, expired;
     int64_t input_tokens, output_tokens;
     int64_t gpu_ns;
+    char hold[256]; /* why a part of it does not run, a sentence; "": nothing of it is held */
 };
 
 enum err job_view_progress(struct db *db, const struct uuid *job, struct job_progress *ret);
+
+/*
+ * Says on standard error, under the bar, when a part of the job is held, and when that is over: each
+ * once. *said is false at first.
+ */
+void job_view_say_hold(const struct uuid *job, const struct job_progress *progress,
+                       struct progress *bar, bool *said);
 
 /* What a program's exit status says of a job that has ended: ERR_OK, ERR_PARTIAL, … */
 enum err job_view_outcome(const struct job_progress *progress);

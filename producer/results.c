@@ -238,7 +238,7 @@ static enum err write_until_done(struct writer *writer, struct seen *seen)
             continue;
         if (rc != ERR_OK)
             return rc == ERR_DATABASE && interrupted() ? ERR_INTERRUPTED : rc;
-        patience = (struct patience){0};
+        patience_reset(&patience);
         if (writer->counts.complete || writer->stopped || !writer->options->follow)
             return ERR_OK;
         usleep(FOLLOW_EVERY_MS * 1000);

@@ -5,6 +5,7 @@
 #include "config/log.h"
 #include "config/utf8.h"
 #include "producer/interrupt.h"
+#include "producer/patience.h"
 #include "producer/results.h"
 #include "producer/submit_internal.h"
 #include "producer/upload.h"
@@ -160,6 +161,24 @@ static enum err renewed_key(struct submit *submit, const char *base, const char 
     return ERR_OK;
 }
 
+/* Of the jobs that --new made of this content one may wait for what the log has lost. */
+static enum err missing_key(struct submit *submit, const char *base, const char **ret)
+{
+    struct db_result result = {0};
+    enum err rc =
+        db_exec(submit->cli->db, QUERY_JOB_KEY_MISSING, DB_PARAMS(db_text(base)), &result);
+
+    if (rc != ERR_OK)
+        return rc;
+    if (result.rows > 0) {
+        struct slice key = db_get_slice(&result, 0, 0);
+
+        *ret = arena_copy(&submit->arena, key.data, key.len);
+    }
+    db_result_release(&result);
+    return ERR_OK;
+}
+
 static enum err choose_key(struct submit *submit, const char **ret)
 {
     if (submit->options->idempotency_key != NULL) {
@@ -167,7 +186,7 @@ static enum err choose_key(struct submit *submit, const char **ret)
         return ERR_OK;
     }
     *ret = submit_key(submit);
-    return submit->options->renew ? renewed_key(submit, *ret, ret) : ERR_OK;
+    return submit->options->renew ? renewed_key(submit, *ret, ret) : missing_key(submit, *ret, ret);
 }
 
 /* Kafka is asked before there is a row that says a job is coming, unless the job is there already. */
@@ -177,10 +196,15 @@ static enum err reach_kafka(struct submit *submit, const char *key)
         .kafka = &submit->cli->settings->kafka,
         .topic = submit->tier->topic,
         .partitions = submit->tier->partitions,
+        .message_timeout_ms = (uint32_t)submit->cli->settings->submit.outage_max_ms,
     };
     struct db_result result = {0};
     bool sealed;
-    enum err rc = db_exec(submit->cli->db, QUERY_JOB_BY_KEY, DB_PARAMS(db_text(key)), &result);
+    enum err rc;
+
+    if (submit->publisher != NULL)
+        return ERR_OK;
+    rc = db_exec(submit->cli->db, QUERY_JOB_BY_KEY, DB_PARAMS(db_text(key)), &result);
 
     if (rc != ERR_OK)
         return rc;
@@ -247,30 +271,66 @@ static enum err bring(struct submit *submit)
         .progress = &submit->progress,
         .publisher = strcmp(submit->job.topic, submit->tier->topic) == 0 ? submit->publisher : NULL,
     };
+    char sent[32];
+    uint64_t count;
     enum err rc;
 
     if (job_state_is_terminal(submit->job.state))
         return ERR_OK;
-    rc = upload_run(&options);
+    rc = upload_run(&options, &count);
     if (rc == ERR_LOST)
         rc = ERR_OK; /* sealed by another or ended: shown as it is */
+    if (rc == ERR_OK && submit->job.sealed && count > 0)
+        fprintf(stderr, "%s: %s requests that the log had lost were sent again\n",
+                submit->cli->program, progress_number(count, sent));
     return rc;
 }
 
-static enum err enqueue(struct submit *submit)
+/* Any of it may be done again: a job that a lost reply was about is found by its key. */
+static enum err begin(struct submit *submit)
 {
     const char *key;
     enum err rc = choose_key(submit, &key);
 
     if (rc == ERR_OK)
         rc = reach_kafka(submit, key);
-    if (rc == ERR_OK)
-        rc = open_job(submit, key);
+    return rc == ERR_OK ? open_job(submit, key) : rc;
+}
+
+static enum err enqueue(struct submit *submit)
+{
+    struct patience patience = {.limit_ms = submit->cli->settings->submit.outage_max_ms};
+    enum err rc;
+
+    do
+        rc = begin(submit);
+    while (patience_try(&patience, submit->cli->db, rc));
+    if (rc == ERR_DATABASE && interrupted())
+        rc = ERR_INTERRUPTED;
+    submit->begun = rc == ERR_OK;
+    submit->waited = patience.said;
     if (rc == ERR_OK)
         rc = bring(submit);
     publisher_close(submit->publisher);
     submit->publisher = NULL;
     return rc;
+}
+
+/* A server was away for too long: what is so far, and what to do. */
+static void say_try_again(const struct submit *submit)
+{
+    const char *program = submit->cli->program;
+    char id[UUID_BATCH_SIZE];
+
+    if (!submit->begun) {
+        if (submit->waited) /* else one sentence is enough */
+            fprintf(stderr, "%s: nothing was enqueued; try again\n", program);
+        return;
+    }
+    uuid_format_batch(submit->job.job, id);
+    fprintf(stderr, "%s: try again: the same command goes on with %s where it stopped%s%s\n",
+            program, id, submit->options->renew ? ", unless it is accepted: mserve get " : "",
+            submit->options->renew ? id : "");
 }
 
 enum err submit_run(struct cli *cli, const struct submit_options *options)
@@ -305,6 +365,8 @@ enum err submit_run(struct cli *cli, const struct submit_options *options)
     if (rc == ERR_INTERRUPTED && !accepted)
         fprintf(stderr, "%s: interrupted; the same command goes on where it stopped\n",
                 cli->program);
+    if ((rc == ERR_BROKER || rc == ERR_DATABASE) && !accepted)
+        say_try_again(&submit);
     scan_release(&submit.scan);
     input_close(submit.input);
     tiers_release(&submit.tiers);

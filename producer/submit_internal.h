@@ -33,6 +33,8 @@ struct submit {
     struct scan scan;
     struct publisher *publisher;
     struct job job;
+    bool begun;  /* the job is there */
+    bool waited; /* for PostgreSQL, and said so, before it was */
 };
 
 /* Checks the options that need no input; ERR_USAGE with a sentence. */

@@ -206,7 +206,7 @@ static void say_accepted(struct submit *submit)
 static enum err wait_for_end(struct submit *submit, struct job_progress *ret)
 {
     struct patience patience = {0};
-    bool said = false;
+    bool said = false, held = false;
 
     for (;;) {
         enum err rc = job_view_progress(submit->cli->db, &submit->job.job, ret);
@@ -217,10 +217,11 @@ static enum err wait_for_end(struct submit *submit, struct job_progress *ret)
             return ERR_INTERRUPTED;
         if (rc != ERR_OK || job_state_is_terminal(ret->state))
             return rc;
-        patience = (struct patience){0};
+        patience_reset(&patience);
         if (!said)
             say_accepted(submit);
         said = true;
+        job_view_say_hold(&submit->job.job, ret, &submit->progress, &held);
         show_running(submit, ret);
         usleep(LOOK_EVERY_MS * 1000);
         if (interrupted())

@@ -5,20 +5,20 @@
 #include "config/log.h"
 #include "config/sha256.h"
 #include "producer/interrupt.h"
+#include "producer/patience.h"
 #include "producer/publish.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <zstd.h>
 
 enum {
     ROWS_MAX = 64,      /* chunks that are written down in one transaction */
     ROWS_EVERY_MS = 50, /* how much a kill can make to be sent again */
     HEARD_EVERY_MAX_MS = 60000,
-    TRIES_MAX = 5, /* of a statement, when the database was away */
+    SILENCE_MS = 5000, /* of the brokers, after which people are told what is waited for */
     POLL_MS = 100,
     IDS_LEVEL = 3, /* zstd */
     BLOB_LEVEL = 3,
@@ -42,18 +42,21 @@ struct upload {
 
     uint32_t chunks;        /* found in the index of lines so far */
     uint64_t requests_done; /* written down, now or before */
+    uint64_t requests_sent; /* of these, by this upload */
     bool ended;             /* all chunks are sent */
+
+    struct patience patience; /* with PostgreSQL */
+    uint32_t on_the_way;      /* messages, at the last look, */
+    uint64_t quiet_since_ns;  /* since when nothing of them was confirmed, */
+    bool told;                /* and that people were told */
 };
 
-/* Whether a statement that failed may be tried again; waits and connects anew when it must. */
-static bool may_retry(struct upload *upload, enum err rc, int tries)
+/* Whether a statement is to be sent again; then it has waited, and the database is connected. */
+static bool again(struct upload *upload, enum err rc)
 {
-    if ((rc != ERR_DATABASE && rc != ERR_AGAIN) || tries >= TRIES_MAX || interrupted())
-        return false;
-    sleep(1);
-    if (!db_is_open(upload->options.db))
-        db_reopen(upload->options.db);
-    return true;
+    if (rc == ERR_OK)
+        patience_reset(&upload->patience);
+    return rc != ERR_OK && patience_try(&upload->patience, upload->options.db, rc);
 }
 
 static enum err put_blob_cb(void *data, const uint8_t sha256[32], struct slice body)
@@ -67,9 +70,9 @@ static enum err put_blob_cb(void *data, const uint8_t sha256[32], struct slice b
     if (ZSTD_isError(len)) {
         rc = fail(ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(len));
     } else {
-        rc = blob_put(upload->options.db, sha256, (struct slice){small, len});
-        for (int tries = 1; may_retry(upload, rc, tries); tries++)
+        do
             rc = blob_put(upload->options.db, sha256, (struct slice){small, len});
+        while (again(upload, rc));
     }
     free(small);
     return rc;
@@ -104,15 +107,17 @@ static enum err flush_rows(struct upload *upload)
 
     if (upload->rows == 0)
         return ERR_OK;
-    rc = add_chunks(upload);
-    for (int tries = 1; may_retry(upload, rc, tries); tries++)
+    do
         rc = add_chunks(upload);
+    while (again(upload, rc));
     if (rc == ERR_LOST && options->job->sealed)
         rc = ERR_OK; /* sealed before we came: what was missing is in its place now */
     if (rc != ERR_OK)
         return rc;
-    for (uint32_t i = 0; i < upload->rows; i++)
+    for (uint32_t i = 0; i < upload->rows; i++) {
         upload->requests_done += upload->row[i].lines;
+        upload->requests_sent += upload->row[i].lines;
+    }
     upload->rows = 0;
     arena_clear(&upload->rows_arena);
     return ERR_OK;
@@ -172,9 +177,9 @@ static enum err say_heard(struct upload *upload)
     if (now - upload->heard_ns < every_ms * CLOCK_NS_PER_MS)
         return ERR_OK;
     upload->heard_ns = now;
-    rc = job_heard(options->db, &options->job->job);
-    for (int tries = 1; may_retry(upload, rc, tries); tries++)
+    do
         rc = job_heard(options->db, &options->job->job);
+    while (again(upload, rc));
     return rc;
 }
 
@@ -186,6 +191,23 @@ static void show(const struct upload *upload)
     snprintf(note, sizeof(note), "%s requests", progress_number(upload->requests_done, done));
     progress_show(options->progress, "sending", upload->requests_done, options->scan->requests,
                   note, clock_mono_ns());
+}
+
+/* Messages that no broker confirms are kept and sent until their time is over: that is said. */
+static void notice_silence(struct upload *upload)
+{
+    uint32_t on_the_way = publisher_on_the_way(upload->publisher);
+    uint64_t now = clock_mono_ns();
+
+    if (on_the_way == 0 || on_the_way != upload->on_the_way) {
+        upload->on_the_way = on_the_way;
+        upload->quiet_since_ns = now;
+        upload->told = false;
+    } else if (!upload->told &&
+               now - upload->quiet_since_ns > (uint64_t)SILENCE_MS * CLOCK_NS_PER_MS) {
+        patience_say("Kafka", upload->options.settings->submit.outage_max_ms);
+        upload->told = true;
+    }
 }
 
 static bool is_there(const struct job_chunk_map *there, uint32_t chunk)
@@ -201,6 +223,7 @@ static enum err connect_kafka(struct upload *upload)
         .kafka = &upload->options.settings->kafka,
         .topic = job->topic,
         .partitions = job->partitions,
+        .message_timeout_ms = (uint32_t)upload->options.settings->submit.outage_max_ms,
     };
     struct publisher_job publisher_job = {
         .tenant = {job->tenant, strlen(job->tenant)},
@@ -274,6 +297,8 @@ static enum err turn(struct upload *upload)
     if (rc == ERR_OK)
         rc = publisher_poll(upload->publisher, had && !upload->found ? 0 : POLL_MS, upload->ended);
     if (rc == ERR_OK)
+        notice_silence(upload);
+    if (rc == ERR_OK)
         rc = collect(upload);
     if (rc == ERR_OK)
         rc = say_heard(upload);
@@ -286,7 +311,7 @@ static bool is_under_way(const struct upload *upload)
            (upload->publisher != NULL && publisher_on_the_way(upload->publisher) > 0);
 }
 
-/* What is confirmed is written down also when a signal ends the upload. */
+/* What is confirmed is written down also when a signal or a silent broker ends the upload. */
 static enum err send_all(struct upload *upload)
 {
     enum err rc = find_next(upload);
@@ -298,7 +323,7 @@ static enum err send_all(struct upload *upload)
             rc = find_next(upload);
         show(upload);
     }
-    if (rc != ERR_OK && rc != ERR_INTERRUPTED)
+    if (rc != ERR_OK && rc != ERR_INTERRUPTED && rc != ERR_BROKER)
         return rc;
     last = flush_rows(upload);
     return last != ERR_OK ? last : rc;
@@ -310,14 +335,14 @@ static enum err seal(struct upload *upload)
     const struct scan *scan = options->scan;
     enum err rc = input_check_unchanged(options->input);
 
-    for (int tries = 1; rc == ERR_OK || may_retry(upload, rc, tries); tries++) {
+    if (rc != ERR_OK)
+        return rc;
+    do
         rc = FAILPOINT_CALL("sealed", ERR_DATABASE,
                             job_seal(options->db, &options->job->job, upload->chunks,
                                      (int64_t)scan->requests, (int64_t)scan->blanks));
-        if (rc == ERR_OK)
-            break;
-    }
-    return rc;
+    while (!(rc == ERR_AGAIN && db_sqlstate(options->db)[0] == '\0') && again(upload, rc));
+    return rc; /* ERR_AGAIN without an error of the server's: the chunks do not add up */
 }
 
 static enum err prepare(struct upload *upload)
@@ -332,6 +357,7 @@ static enum err prepare(struct upload *upload)
         .put_blob_cb = put_blob_cb,
         .data = upload,
     };
+    enum err rc;
 
     arena_clear(&upload->arena);
     chunk_reader_free(upload->reader);
@@ -339,17 +365,21 @@ static enum err prepare(struct upload *upload)
     upload->chunks = 0;
     upload->requests_done = 0;
     upload->found = upload->ended = false;
-    return job_chunks_there(options->db, &options->job->job, &upload->arena, &upload->there);
+    do
+        rc = job_chunks_there(options->db, &options->job->job, &upload->arena, &upload->there);
+    while (again(upload, rc));
+    return rc;
 }
 
 enum { SEALS_MAX = 3 }; /* the index may lose rows between sending and sealing, but not for ever */
 
-enum err upload_run(const struct upload_options *options)
+enum err upload_run(const struct upload_options *options, uint64_t *ret_sent)
 {
     struct upload *upload = xcalloc(1, sizeof(*upload));
     enum err rc = ERR_AGAIN;
 
     upload->options = *options;
+    upload->patience.limit_ms = options->settings->submit.outage_max_ms;
     upload->next = xcalloc(1, sizeof(*upload->next));
     for (int tries = 0; tries < SEALS_MAX && rc == ERR_AGAIN; tries++) {
         rc = prepare(upload);
@@ -360,6 +390,9 @@ enum err upload_run(const struct upload_options *options)
     }
     if (rc == ERR_AGAIN)
         rc = fail(ERR_DATABASE, "the index does not keep the chunks that are written into it");
+    if (rc == ERR_DATABASE && interrupted())
+        rc = ERR_INTERRUPTED;
+    *ret_sent = upload->requests_sent;
     progress_wipe(options->progress);
     if (upload->own_publisher)
         publisher_close(upload->publisher);

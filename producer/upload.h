@@ -30,8 +30,10 @@ struct upload_options {
 
 /*
  * ERR_LOST, not logged: the job was sealed by another submitter or has ended, look at it.
- * ERR_INTERRUPTED, not logged: by a signal. Else the errors of db.h, publish.h and input.h.
+ * ERR_INTERRUPTED, not logged: by a signal. ERR_BROKER, ERR_DATABASE: the server did not come back
+ * within submit.outage_max; what was confirmed stays. Else the errors of db.h, publish.h and input.h.
+ * *ret_sent, set in every case: requests that this call wrote into the index.
  */
-enum err upload_run(const struct upload_options *options);
+enum err upload_run(const struct upload_options *options, uint64_t *ret_sent);
 
 #endif

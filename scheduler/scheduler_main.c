@@ -1,4 +1,5 @@
 /* scheduler_main.c: the program mserve-scheduler: rounds until SIGTERM. */
+#include "config/backoff.h"
 #include "config/failpoint.h"
 #include "config/log.h"
 #include "config/options.h"
@@ -68,15 +69,16 @@ static struct scheduler_options options_of(const struct settings *settings)
 static enum err serve(const struct scheduler_options *options)
 {
     struct scheduler *scheduler = NULL;
-    uint64_t retry_ms = RETRY_MS_MIN;
+    struct backoff retry = {.min_ms = RETRY_MS_MIN, .max_ms = RETRY_MS_MAX};
     enum err rc = ERR_OK;
 
     while (!stop()) {
         rc = scheduler ? scheduler_round(scheduler, stop) : scheduler_open(options, &scheduler);
         if (rc && rc != ERR_DATABASE)
             break;
-        pause_ms(rc ? retry_ms : options->interval_ms);
-        retry_ms = rc ? (retry_ms < RETRY_MS_MAX / 2 ? 2 * retry_ms : RETRY_MS_MAX) : RETRY_MS_MIN;
+        pause_ms(rc ? backoff_next(&retry) : options->interval_ms);
+        if (!rc)
+            backoff_reset(&retry);
     }
     scheduler_close(scheduler);
     return stopped ? ERR_OK : rc;

@@ -132,6 +132,54 @@ enum err work_wishes(struct db *db, const struct uuid *jobs, size_t count, enum 
     return ERR_OK;
 }
 
+/* The fields of `missing` as the arrays that the query takes, in the arena. */
+static enum err run_mark_missing(struct db *db, const struct uuid *worker, const char *topic,
+                                 const struct work_missing *missing, size_t count,
+                                 struct arena *arena, struct db_result *ret)
+{
+    int32_t *part = arena_zalloc(arena, count, sizeof(*part));
+    int32_t *chunk = arena_zalloc(arena, count, sizeof(*chunk));
+    int64_t *epoch = arena_zalloc(arena, count, sizeof(*epoch));
+    int64_t *token = arena_zalloc(arena, count, sizeof(*token));
+    int64_t *first = arena_zalloc(arena, count, sizeof(*first));
+    int64_t *last = arena_zalloc(arena, count, sizeof(*last));
+    struct uuid *job = arena_zalloc(arena, count, sizeof(*job));
+
+    for (size_t i = 0; i < count; i++) {
+        part[i] = missing[i].part;
+        chunk[i] = missing[i].chunk;
+        epoch[i] = missing[i].epoch;
+        token[i] = missing[i].token;
+        first[i] = missing[i].first_offset;
+        last[i] = missing[i].last_offset;
+        job[i] = missing[i].job;
+    }
+    return db_exec(db, QUERY_WORK_MISSING,
+                   DB_PARAMS(db_uuid(worker), db_text(topic), db_i32_array(part, count),
+                             db_i64_array(epoch, count), db_i64_array(token, count),
+                             db_uuid_array(job, count), db_i32_array(chunk, count),
+                             db_i64_array(first, count), db_i64_array(last, count)),
+                   ret);
+}
+
+enum err work_mark_missing(struct db *db, const struct uuid *worker, const char *topic,
+                           const struct work_missing *missing, size_t count, bool *marked)
+{
+    struct db_result result = {0};
+    struct arena arena = {0};
+    enum err rc = run_mark_missing(db, worker, topic, missing, count, &arena, &result);
+
+    for (size_t i = 0; !rc && i < count; i++) {
+        marked[i] = false;
+        for (int row = 0; row < result.rows; row++)
+            marked[i] = marked[i] || (db_get_i32(&result, row, 1) == missing[i].chunk &&
+                                      uuid_equal(db_get_uuid(&result, row, 0), missing[i].job));
+    }
+    db_result_release(&result);
+    arena_release(&arena);
+    return rc;
+}
+
 /* The text of `lines` names, each ended by a zero byte; {NULL, 0} when it cannot be. */
 static struct slice unpack_names(struct slice packed, uint32_t lines, struct arena *arena)
 {

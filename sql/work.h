@@ -84,6 +84,25 @@ enum err work_wishes(struct db *db, const struct uuid *jobs, size_t count, enum 
  */
 bool work_names(struct slice custom_ids, uint32_t lines, struct arena *arena, struct slice *ret);
 
+/* A chunk that the log does not hold where the index said, as it was read under a claim. */
+struct work_missing {
+    struct uuid job;
+    int32_t chunk;
+    int32_t part;
+    int64_t epoch;
+    int64_t token;
+    int64_t first_offset;
+    int64_t last_offset;
+};
+
+/*
+ * Tells the index of them: from now on work_open() passes them over, until they are sent again or have
+ * a wish. marked[i] says whether missing[i] was marked: not when the partition is not the worker's any
+ * more, or the chunk lies elsewhere by now. ERR_AGAIN, not logged: a lock was busy.
+ */
+enum err work_mark_missing(struct db *db, const struct uuid *worker, const char *topic,
+                           const struct work_missing *missing, size_t count, bool *marked);
+
 /* The custom_ids of a chunk (see above), for one whose wish came while it was under way. */
 enum err work_custom_ids(struct db *db, const struct uuid *job, int32_t chunk, struct arena *arena,
                          struct slice *ret);

@@ -65,11 +65,11 @@ stack start-kafka >/dev/null 2>&1
 stack kill-kafka >/dev/null 2>&1
 worker three
 await three 60
-is $? 3 "a worker that finds no broker ends with status 3"
+is $? 75 "a worker that finds no broker ends with status 75"
 like "$(log_of three)" 'no Kafka broker answers at' "and says so in one sentence"
 stack start-kafka >/dev/null 2>&1
 MSERVE_POSTGRES_DSN="$MSERVE_POSTGRES_DSN port=1" worker four
 await four 60
-is $? 3 "a worker that finds no database ends with status 3"
+is $? 75 "a worker that finds no database ends with status 75"
 like "$(log_of four)" 'PostgreSQL at .* cannot be reached' "and says so in one sentence"
 done_testing

@@ -143,6 +143,62 @@ static void test_an_incomplete_chunk_is_set_aside_for_a_while(void **state)
     let_go(holdings, &home);
 }
 
+/* What the log has lost is told of until the index knows, under way and set aside; from then on the
+ * index says when it may be taken again. */
+static void test_a_missing_chunk_is_told_of_once(void **state)
+{
+    struct mailbox home;
+    struct holdings *holdings = held(&home, 2);
+    struct work_chunk work[2] = {chunk_in(0, 3), chunk_in(1, 5)};
+    struct claim_chunk *chunk[2];
+    struct work_missing missing[4];
+    size_t count;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        chunk[i] = holdings_take(holdings, &work[i]);
+        atomic_store(&chunk[i]->missing, true);
+    }
+    assert_int_equal(holdings_missing(holdings, missing, 4), 2);
+    assert_int_equal(holdings_missing(holdings, missing, 1), 1);
+    assert_int_equal(missing[0].chunk, 3);
+    assert_int_equal(missing[0].epoch, chunk[0]->partition->epoch);
+    assert_int_equal(missing[0].first_offset, work[0].first_offset);
+    assert_int_equal(missing[0].last_offset, work[0].last_offset);
+
+    holdings_told(holdings, &missing[0]);
+    come_home(holdings, &home, chunk[0], true);
+    assert_int_equal(holdings_in_hand(holdings, &count)->chunk, 5);
+    assert_int_equal(count, 1);
+
+    come_home(holdings, &home, chunk[1], true);
+    assert_int_equal(holdings_missing(holdings, missing, 4), 1);
+    assert_int_equal(missing[0].chunk, 5);
+    assert_null(holdings_take(holdings, &work[1]));
+    holdings_told(holdings, &missing[0]);
+    assert_int_equal(holdings_missing(holdings, missing, 4), 0);
+    assert_non_null(holdings_take(holdings, &work[1]));
+    let_go(holdings, &home);
+}
+
+/* Nothing is said of a chunk whose partition is somebody else's by now. */
+static void test_a_missing_chunk_of_a_lost_partition_is_not_told_of(void **state)
+{
+    struct mailbox home;
+    struct holdings *holdings = held(&home, 1);
+    struct work_chunk work = chunk_in(0, 3);
+    struct claim_chunk *chunk = holdings_take(holdings, &work);
+    struct work_missing missing;
+
+    (void)state;
+    atomic_store(&chunk->missing, true);
+    holdings_drop_all(holdings);
+    assert_int_equal(holdings_missing(holdings, &missing, 1), 0);
+    come_home(holdings, &home, chunk, true);
+    assert_int_equal(holdings_missing(holdings, &missing, 1), 0);
+    let_go(holdings, &home);
+}
+
 static void test_a_wish_is_noted_once_and_never_taken_back(void **state)
 {
     struct mailbox home;
@@ -191,6 +247,8 @@ int main(void)
         cmocka_unit_test(test_the_surplus_goes_idle_ones_first),
         cmocka_unit_test(test_a_leaving_partition_is_released_also_when_the_share_grew),
         cmocka_unit_test(test_an_incomplete_chunk_is_set_aside_for_a_while),
+        cmocka_unit_test(test_a_missing_chunk_is_told_of_once),
+        cmocka_unit_test(test_a_missing_chunk_of_a_lost_partition_is_not_told_of),
         cmocka_unit_test(test_a_wish_is_noted_once_and_never_taken_back),
         cmocka_unit_test(test_a_partition_claimed_again_is_another),
     };

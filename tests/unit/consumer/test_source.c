@@ -36,7 +36,8 @@ static struct {
     int64_t position;
     int64_t last;
     bool mute;      /* gives nothing */
-    enum err check; /* what it says when it is asked */
+    enum err check; /* what it says when it is asked, */
+    enum err begin; /* and when a range is begun */
     unsigned begun;
     unsigned dropped;
 } reader;
@@ -89,7 +90,7 @@ enum err log_reader_begin(struct log_reader *unused, int32_t part, int64_t first
     reader.begun++;
     reader.position = first;
     reader.last = last;
-    return ERR_OK;
+    return reader.begin;
 }
 
 enum err log_reader_read(struct log_reader *unused, int32_t part, rd_kafka_message_t **message,
@@ -296,6 +297,7 @@ static void test_a_question_refused_fails_no_line(void **state)
     assert_int_equal(serve(&bench, task), LINES - 1);
     assert_null(task[2]);
     assert_true(atomic_load(&bench.made.chunk->incomplete));
+    assert_false(atomic_load(&bench.made.chunk->missing));
     free_all(task);
     bench_close(&bench);
 }
@@ -357,8 +359,35 @@ static void test_lines_that_are_lost_are_set_aside(void **state)
     assert_null(task[0]);
     assert_null(task[1]);
     assert_true(atomic_load(&bench.made.chunk->incomplete));
+    assert_true(atomic_load(&bench.made.chunk->missing));
     free_all(task);
     bench_close(&bench);
+}
+
+/* A log that does not hold the range is asked once more after a while: if it still does not, the chunk
+ * is missing, and if it does, nothing was the matter. */
+static void test_a_range_that_is_gone_is_asked_for_twice(void **state)
+{
+    (void)state;
+    for (int comes_back = 0; comes_back < 2; comes_back++) {
+        struct bench bench;
+        struct task *task[LINES];
+
+        bench_open(&bench);
+        reader.begin = ERR_NOT_FOUND;
+        assert_int_equal(serve(&bench, task), 0);
+        assert_int_equal(reader.begun, 1);
+        assert_int_equal(bench.chunks_read, 0);
+        if (comes_back)
+            reader.begin = ERR_OK;
+        bench.now_ns += CLOCK_NS_PER_S;
+        assert_int_equal(serve(&bench, task), comes_back ? LINES : 0);
+        assert_int_equal(reader.begun, 2);
+        assert_int_equal(bench.chunks_read, 1);
+        assert_int_equal(atomic_load(&bench.made.chunk->missing), !comes_back);
+        free_all(task);
+        bench_close(&bench);
+    }
 }
 
 /* The log says that it holds the range, and nothing comes: it is begun anew, and then it comes. */
@@ -411,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_lines_that_cannot_be_read_fail),
         cmocka_unit_test(test_names_are_waited_for),
         cmocka_unit_test(test_lines_that_are_lost_are_set_aside),
+        cmocka_unit_test(test_a_range_that_is_gone_is_asked_for_twice),
         cmocka_unit_test(test_a_silent_reader_is_begun_anew),
         cmocka_unit_test(test_a_full_device_is_no_silence),
     };
