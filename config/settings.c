@@ -198,6 +198,28 @@ static unsigned check_tier(const struct settings *settings, uint32_t index)
     return problems;
 }
 
+static unsigned check_notices(const struct settings_worker *worker)
+{
+    static const char *const known[] = {"aws", "gcp", "azure", "file"};
+    unsigned problems = 0;
+
+    for (uint32_t i = 0; i < worker->notices.count; i++) {
+        const char *name = worker->notices.item[i];
+        bool found = false;
+
+        for (size_t k = 0; k < sizeof(known) / sizeof(known[0]); k++)
+            found = found || strcmp(name, known[k]) == 0;
+        if (!found)
+            problems +=
+                !!fail(ERR_SETTINGS,
+                       "worker.notices has %s, but there are aws, gcp, azure and file.", name);
+        if (strcmp(name, "file") == 0 && worker->notice_file[0] == '\0')
+            problems += !!fail(ERR_SETTINGS, "worker.notices has file, so worker.notice_file must "
+                                             "say which.");
+    }
+    return problems;
+}
+
 /* What a single row cannot know. */
 static unsigned check_together(const struct settings *settings)
 {
@@ -230,6 +252,7 @@ static unsigned check_together(const struct settings *settings)
     if ((kafka->ssl_certificate_file[0] == '\0') != (kafka->ssl_key_file[0] == '\0'))
         problems += !!fail(ERR_SETTINGS, "kafka.ssl_certificate_file and kafka.ssl_key_file "
                                          "belong together.");
+    problems += check_notices(&settings->worker);
     for (uint32_t i = 0; i < settings->tier_count; i++)
         problems += check_tier(settings, i);
     return problems;

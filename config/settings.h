@@ -105,6 +105,15 @@ struct settings_worker {
     uint64_t renew_ms;
     uint64_t hung_after_ms;
     uint64_t drain_ms;
+    uint64_t drain_margin_ms;
+    uint64_t drain_finish_ms;
+    struct settings_list notices;
+    uint64_t notice_interval_ms;
+    bool notice_rebalance;
+    const char *notice_aws_url;
+    const char *notice_gcp_url;
+    const char *notice_azure_url;
+    const char *notice_file;
     uint32_t commit_rows;
     uint64_t commit_interval_ms;
     uint64_t fetch_bytes_max;

@@ -17,6 +17,7 @@
 #define SECRET(h, f)   SETTING_SECRET, AT(h, f, const char *)
 #define SHA256(h, f)   SETTING_SHA256, AT(h, f, const char *)
 #define CHOICE(h, f)   SETTING_CHOICE, AT(h, f, const char *)
+#define BOOL(h, f)     SETTING_BOOL, AT(h, f, bool)
 #define U32(h, f)      SETTING_U32, AT(h, f, uint32_t)
 #define U64(h, f)      SETTING_U64, AT(h, f, uint64_t)
 #define F64(h, f)      SETTING_F64, AT(h, f, double)
@@ -100,7 +101,25 @@ static const struct setting rows[] = {
     {"worker.hung_after", DURATION(S, worker.hung_after_ms), "5m", "1s", "1d", NULL,
      "A device that takes so long for one step hangs; its lease is left to run out."},
     {"worker.drain", DURATION(S, worker.drain_ms), "15s", "1s", "10m", NULL,
-     "How much time a worker takes to leave in good order when it is told to stop."},
+     "How much time a worker has to leave in good order where whoever tells it to names none."},
+    {"worker.drain_margin", DURATION(S, worker.drain_margin_ms), "6s", "0s", "10m", NULL,
+     "Of that time, what is kept for the last commit; requests run on only before it."},
+    {"worker.drain_finish", DURATION(S, worker.drain_finish_ms), "10m", "0s", "1d", NULL,
+     "How long requests that will be done in time run on before the worker leaves, at most."},
+    {"worker.notices", LIST(S, worker.notices), "", NULL, NULL, NULL,
+     "Where notices that this machine goes away are looked for: aws, gcp, azure, file."},
+    {"worker.notice_interval", DURATION(S, worker.notice_interval_ms), "2s", "100ms", "1m", NULL,
+     "How often they are looked for."},
+    {"worker.notice_rebalance", BOOL(S, worker.notice_rebalance), "false", NULL, NULL, NULL,
+     "Whether to leave on a rebalance recommendation of aws, too."},
+    {"worker.notice_aws_url", STRING(S, worker.notice_aws_url), "http://169.254.169.254", NULL, NULL,
+     NULL, "Where the metadata service of aws is."},
+    {"worker.notice_gcp_url", STRING(S, worker.notice_gcp_url), "http://metadata.google.internal",
+     NULL, NULL, NULL, "Where the metadata service of gcp is."},
+    {"worker.notice_azure_url", STRING(S, worker.notice_azure_url), "http://169.254.169.254", NULL,
+     NULL, NULL, "Where the metadata service of azure is."},
+    {"worker.notice_file", PATH(S, worker.notice_file), "", NULL, NULL, NULL,
+     "With file among the notices: the worker leaves when it exists; it may hold by when."},
     {"worker.commit_rows", U32(S, worker.commit_rows), "512", "1", "65536", NULL,
      "Results that are committed together, at most."},
     {"worker.commit_interval", DURATION(S, worker.commit_interval_ms), "500ms", "10ms", "1m", NULL,

@@ -11,6 +11,7 @@
 #include "consumer/batch.h"
 #include "consumer/lanes.h"
 #include "consumer/orders.h"
+#include "consumer/pace.h"
 #include "consumer/running.h"
 #include "consumer/task.h"
 
@@ -23,7 +24,9 @@ struct device_loop {
     bool started;
     atomic_bool quit;
     struct orders orders;
-    unsigned answered; /* the last stop whose batch was cut */
+    atomic_uint_fast64_t finish_until_ns; /* of a stop; control writes */
+    unsigned answered;                    /* the last stop whose batch was cut */
+    unsigned finishing;                   /* the stop before which requests are being finished */
     struct engine *engine;
 
     struct mail_list inbox; /* arrived and not yet looked at */
@@ -32,8 +35,10 @@ struct device_loop {
     struct batch *open;
     unsigned changes_seen;
     uint64_t limits_seen_ns;
+    uint64_t fits_seen_ns;
     uint64_t cut_ns; /* monotonic: when the last batch was cut */
-    bool idle;       /* the engine had nothing to do in the last turn */
+    struct pace pace;
+    bool idle; /* the engine had nothing to do in the last turn */
 };
 
 /* ------------------------------------------------------------------------------ arriving tasks ---- */
@@ -146,8 +151,14 @@ static void collect(struct device_loop *loop, uint64_t now_ns)
 {
     struct engine_event event;
 
-    while (engine_poll(loop->engine, &event))
-        end_task(loop, running_end(&loop->running, &event), now_ns);
+    while (engine_poll(loop->engine, &event)) {
+        struct task *task = running_end(&loop->running, &event);
+
+        if (task->status == TASK_COMPLETED || task->status == TASK_FAILED)
+            atomic_fetch_add_explicit(&loop->options.gauges->stop_finished, 1,
+                                      memory_order_relaxed);
+        end_task(loop, task, now_ns);
+    }
 }
 
 /* ------------------------------------------------------------------------------------ cuts ---- */
@@ -189,8 +200,10 @@ static void cut(struct device_loop *loop, unsigned stop, uint64_t now_ns)
         engine_idle(loop->engine);
     engine_books(loop->engine, &batch->books);
     while (engine_checkpoint(loop->engine, &cursor, &live)) {
-        const struct task *task = running_task_of(live.tag);
+        struct task *task = running_task_of(live.tag);
 
+        task->generated = live.tokens_len;
+        task->generated_at = loop->pace.steps;
         if (live.cost_ns > 0)
             batch_add_job(batch,
                           &(struct batch_job){.job = task->chunk->job->id, .wip_ns = live.cost_ns});
@@ -248,12 +261,25 @@ static void show_progress(struct device_loop *loop)
     atomic_fetch_add_explicit(&gauges->device_moves, 1, memory_order_relaxed);
 }
 
+/* What has not begun is for somebody else. */
+static void give_up_ready(struct device_loop *loop, uint64_t now_ns)
+{
+    receive_all(loop, now_ns);
+    withdraw_ready(loop, true, now_ns);
+}
+
 static enum err stop_all(struct device_loop *loop, unsigned stop, uint64_t now_ns)
 {
     enum err err;
 
-    receive_all(loop, now_ns);
-    withdraw_ready(loop, true, now_ns);
+    struct gauges *gauges = loop->options.gauges;
+
+    give_up_ready(loop, now_ns);
+    if (loop->finishing != stop)
+        atomic_store_explicit(&gauges->stop_finished, 0, memory_order_relaxed);
+    atomic_store_explicit(&gauges->stop_kept,
+                          atomic_load_explicit(&gauges->running, memory_order_relaxed),
+                          memory_order_relaxed);
     running_withdraw(&loop->running, true);
     err = engine_flush(loop->engine);
     if (err)
@@ -261,9 +287,31 @@ static enum err stop_all(struct device_loop *loop, unsigned stop, uint64_t now_n
     collect(loop, now_ns);
     assert(running_is_empty(&loop->running) && !lanes_first(&loop->lanes));
     loop->idle = true;
+    atomic_store_explicit(&gauges->stopped_ns, now_ns, memory_order_relaxed);
     cut(loop, stop, now_ns);
     loop->answered = stop;
     return ERR_OK;
+}
+
+/*
+ * Whether requests are to be finished before the stop: there is time, and one of them will be done in
+ * it. Those that will not run along: what they gain is not lost, and the device is held anyway.
+ */
+static bool goes_on(struct device_loop *loop, unsigned stop, uint64_t now_ns)
+{
+    uint64_t until_ns = atomic_load_explicit(&loop->finish_until_ns, memory_order_acquire);
+
+    if (now_ns >= until_ns || running_is_empty(&loop->running))
+        return false;
+    if (loop->finishing != stop) {
+        loop->finishing = stop;
+        loop->fits_seen_ns = 0;
+        atomic_store_explicit(&loop->options.gauges->stop_finished, 0, memory_order_relaxed);
+    }
+    if (now_ns - loop->fits_seen_ns < LOOK_AT_LIMITS_NS)
+        return true;
+    loop->fits_seen_ns = now_ns;
+    return running_any_fits(&loop->running, &loop->pace, until_ns - now_ns);
 }
 
 static bool may_launch(const struct device_loop *loop, uint64_t now_ns)
@@ -286,6 +334,7 @@ static enum err step(struct device_loop *loop, uint64_t now_ns)
     if (err)
         return err;
     loop->idle = info.idle;
+    pace_note(&loop->pace, info.steps, info.idle, now_ns);
     collect(loop, now_ns);
     return info.idle && !lanes_first(&loop->lanes) ? ERR_AGAIN : ERR_OK;
 }
@@ -293,10 +342,12 @@ static enum err step(struct device_loop *loop, uint64_t now_ns)
 static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
 {
     struct gauges *gauges = loop->options.gauges;
+    unsigned order =
+        orders_given(&loop->orders); /* first: all that was posted before it is taken */
+    unsigned stop = orders_last_stop(order);
     struct mail_list arrived =
         rest ? mailbox_wait(&loop->mailbox, REST_MS) : mailbox_take(&loop->mailbox);
     uint64_t now_ns = clock_mono_ns();
-    unsigned order = orders_given(&loop->orders);
     unsigned ready = atomic_load_explicit(&gauges->ready_requests, memory_order_relaxed);
     enum err err;
 
@@ -304,10 +355,13 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
         engine_idle(loop->engine);
     mail_list_append(&loop->inbox, &arrived);
     receive(loop, now_ns);
-    if (orders_last_stop(order) != loop->answered)
-        return stop_all(loop, orders_last_stop(order), now_ns);
+    if (stop != loop->answered) {
+        if (!goes_on(loop, stop, now_ns))
+            return stop_all(loop, stop, now_ns);
+        give_up_ready(loop, now_ns);
+    }
     *ret_rest = true;
-    if (orders_is_go(order)) {
+    if (orders_is_go(order) || stop != loop->answered) {
         withdraw_unwanted(loop, now_ns);
         err = step(loop, now_ns);
         if (err && err != ERR_AGAIN)
@@ -377,12 +431,20 @@ void device_loop_go(struct device_loop *loop)
     mailbox_ring(&loop->mailbox);
 }
 
-unsigned device_loop_halt(struct device_loop *loop)
+unsigned device_loop_halt(struct device_loop *loop, uint64_t finish_until_ns)
 {
-    unsigned stop = orders_stop(&loop->orders);
+    unsigned stop;
 
+    atomic_store_explicit(&loop->finish_until_ns, finish_until_ns, memory_order_release);
+    stop = orders_stop(&loop->orders);
     mailbox_ring(&loop->mailbox);
     return stop;
+}
+
+void device_loop_finish_until(struct device_loop *loop, uint64_t finish_until_ns)
+{
+    atomic_store_explicit(&loop->finish_until_ns, finish_until_ns, memory_order_release);
+    mailbox_ring(&loop->mailbox);
 }
 
 static bool free_task(void *context, struct task *task)

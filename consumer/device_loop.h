@@ -7,8 +7,10 @@
  * finished; cut a batch when one is due and the commit thread can take it.
  *
  * No step is launched after gauges.launch_until_ns, nor while too many finished results wait.
- * A halt ends everything at once: what runs is taken out with its cost, and a batch with the number
- * of the halt is cut; then the loop rests until it is told to go. It begins at rest. See orders.h.
+ * A halt ends everything: what has not begun is given up; what runs goes on for as long as the halt
+ * allows and one of it will be done by then; the rest is taken out with its cost, and a batch with the
+ * number of the halt is cut; then the loop rests until it is told to go. It begins at rest. See
+ * orders.h.
  */
 #ifndef MSERVE_CONSUMER_DEVICE_LOOP_H
 #define MSERVE_CONSUMER_DEVICE_LOOP_H
@@ -45,9 +47,14 @@ struct mailbox *device_loop_mailbox(struct device_loop *loop);
 /* The engine, after on_opened said ERR_OK: for what any thread may ask of it. */
 const struct engine *device_loop_engine(const struct device_loop *loop);
 
-/* Control thread, in turns. device_loop_halt() returns the number of the stop. */
+/*
+ * Control thread, in turns. device_loop_halt() returns the number of the stop. Requests that will be
+ * done by `finish_until_ns` (monotonic; 0: none) are finished first; device_loop_finish_until()
+ * changes that time while they are.
+ */
 void device_loop_go(struct device_loop *loop);
-unsigned device_loop_halt(struct device_loop *loop);
+unsigned device_loop_halt(struct device_loop *loop, uint64_t finish_until_ns);
+void device_loop_finish_until(struct device_loop *loop, uint64_t finish_until_ns);
 
 /* Ends the thread after its turn, closes the engine. NULL is allowed. */
 void device_loop_stop(struct device_loop *loop);

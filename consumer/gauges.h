@@ -19,6 +19,9 @@ struct gauges {
     atomic_uint_fast64_t device_moves; /* grows while it is alive */
     atomic_uint_fast64_t held_ns;      /* of the device's clock since the engine was opened */
     atomic_uint running;               /* requests in the engine */
+    atomic_uint stop_finished;       /* at the last stop: requests that ended since it was asked */
+    atomic_uint stop_kept;           /* for, and those that were taken out */
+    atomic_uint_fast64_t stopped_ns; /* monotonic: when its batch was cut */
 
     /* requests that intake has posted and the device has not yet taken; both write */
     atomic_uint ready_requests;

@@ -93,6 +93,24 @@ void running_withdraw_late(struct running *running, uint64_t now_ns)
     }
 }
 
+static uint64_t tokens_left(const struct task *task, const struct pace *pace)
+{
+    uint64_t wanted = task->endpoint == ENDPOINT_EMBEDDINGS ? 1 : task->tokens_max;
+    uint64_t has = task->generated + (pace->steps - task->generated_at);
+
+    return wanted > has ? wanted - has : 1;
+}
+
+bool running_any_fits(const struct running *running, const struct pace *pace, uint64_t left_ns)
+{
+    for (const struct task *task = running->newest; task; task = task->later) {
+        if (task->stop_why == TASK_GOES_ON &&
+            pace_takes_ns(pace, tokens_left(task, pace)) <= left_ns)
+            return true;
+    }
+    return false;
+}
+
 static void end_cancelled(struct task *task)
 {
     enum task_status status;

@@ -7,6 +7,7 @@
 #define MSERVE_CONSUMER_RUNNING_H
 
 #include "consumer/gauges.h"
+#include "consumer/pace.h"
 #include "consumer/task.h"
 #include "kernels/engine.h"
 
@@ -36,6 +37,9 @@ uint64_t running_group_of(struct uuid job);
 /* Takes out what nobody wants any more, or everything; their events come as any other's. */
 void running_withdraw(struct running *running, bool all);
 void running_withdraw_late(struct running *running, uint64_t now_ns);
+
+/* Whether there is one that will be done in that time, had it every token it may have. */
+bool running_any_fits(const struct running *running, const struct pace *pace, uint64_t left_ns);
 
 /* The task that the event is for, ended with its outcome and its cost. */
 struct task *running_end(struct running *running, const struct engine_event *event);

@@ -62,7 +62,9 @@ struct task {
     /* While it runs. */
     uint64_t give_up_ns; /* monotonic; 0: never */
     enum task_stop stop_why;
-    struct task *later; /* device thread's list of running tasks */
+    uint32_t generated;    /* tokens, as seen when the engine had made */
+    uint64_t generated_at; /* so many steps */
+    struct task *later;    /* device thread's list of running tasks */
     struct task *earlier;
 
     /* The outcome. */

@@ -1,8 +1,7 @@
-/* worker.c: start, end, signals, and what the other threads tell the control loop. */
+/* worker.c: start, end, and what the other threads tell the control loop. */
 #include "consumer/worker.h"
 
 #include <assert.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,7 +17,7 @@ enum { ASIDE_S = 15, ENOUGH_MIN = 2048 };
 
 /* -------------------------------------------------------------------------------- from others ---- */
 
-static void tell(struct worker *worker, unsigned note)
+void worker_tell(struct worker *worker, unsigned note)
 {
     unsigned before = atomic_fetch_or_explicit(&worker->notes, note, memory_order_acq_rel);
 
@@ -31,13 +30,13 @@ static void on_opened(void *context, enum err err)
     struct worker *worker = context;
 
     atomic_store(&worker->opened, (int)err);
-    tell(worker, err ? NOTE_NOT_OPENED : NOTE_OPENED);
+    worker_tell(worker, err ? NOTE_NOT_OPENED : NOTE_OPENED);
 }
 
 static void on_device_failed(void *context, enum err err)
 {
     (void)err;
-    tell(context, NOTE_DEVICE_FAILED);
+    worker_tell(context, NOTE_DEVICE_FAILED);
 }
 
 bool worker_is_hungry(struct worker *worker)
@@ -53,13 +52,13 @@ static void on_room(void *context)
 
     intake_ring(worker->intake);
     if (worker_is_hungry(worker))
-        tell(worker, NOTE_HUNGRY);
+        worker_tell(worker, NOTE_HUNGRY);
 }
 
 static void on_chunk_read(void *context)
 {
     if (worker_is_hungry(context))
-        tell(context, NOTE_HUNGRY);
+        worker_tell(context, NOTE_HUNGRY);
 }
 
 static void on_halted(void *context, unsigned stop)
@@ -67,7 +66,7 @@ static void on_halted(void *context, unsigned stop)
     struct worker *worker = context;
 
     atomic_store_explicit(&worker->halted, stop, memory_order_release);
-    tell(worker, NOTE_HALTED);
+    worker_tell(worker, NOTE_HALTED);
 }
 
 static void on_taken(void *context)
@@ -82,17 +81,17 @@ static void on_through(void *context, unsigned stop)
     struct worker *worker = context;
 
     atomic_store_explicit(&worker->through, stop, memory_order_release);
-    tell(worker, NOTE_THROUGH);
+    worker_tell(worker, NOTE_THROUGH);
 }
 
 static void on_lost(void *context)
 {
-    tell(context, NOTE_LOST);
+    worker_tell(context, NOTE_LOST);
 }
 
 static void on_fenced(void *context)
 {
-    tell(context, NOTE_FENCED);
+    worker_tell(context, NOTE_FENCED);
 }
 
 static void on_commit_failed(void *context, enum err err)
@@ -100,7 +99,7 @@ static void on_commit_failed(void *context, enum err err)
     struct worker *worker = context;
 
     atomic_store(&worker->failure, (int)err);
-    tell(worker, NOTE_COMMIT_FAILED);
+    worker_tell(worker, NOTE_COMMIT_FAILED);
 }
 
 void worker_note_change(struct worker *worker)
@@ -115,44 +114,6 @@ void worker_stop_loop(struct worker *worker, enum err err)
     worker->phase = LEAVING;
     worker->end = err;
     uv_stop(&worker->loop);
-}
-
-/* ------------------------------------------------------------------------------------ signals ---- */
-
-static struct worker *the_worker; /* the one that signals are for */
-static volatile sig_atomic_t signals_seen;
-
-static void say_and_exit(const char *line, size_t len)
-{
-    if (write(STDERR_FILENO, line, len) < 0)
-        _exit(err_exit_status(ERR_INTERRUPTED));
-    _exit(err_exit_status(ERR_INTERRUPTED));
-}
-
-#define SAY_AND_EXIT(literal) say_and_exit(literal, sizeof(literal) - 1)
-
-/* The first one begins the drain and sets the alarm; nothing here may wait for anything. */
-static void on_signal(int number)
-{
-    if (number == SIGALRM)
-        SAY_AND_EXIT("level=error event=drain.late msg=\"the drain took longer than "
-                     "worker.drain; the rest is left to the burial\"\n");
-    if (++signals_seen > 1)
-        SAY_AND_EXIT("level=warn event=drain.cut msg=\"second signal: leaving at once\"\n");
-    alarm((unsigned)((the_worker->settings->worker.drain_ms + 999) / 1000));
-    tell(the_worker, NOTE_SIGNAL);
-}
-
-static void catch_signals(struct worker *worker)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-
-    the_worker = worker;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGALRM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
 }
 
 /* --------------------------------------------------------------------------------- the parts - ---- */
@@ -334,12 +295,14 @@ static void on_wake(uv_async_t *async)
         worker_leave(worker, "error", ERR_DEVICE);
     if (notes & NOTE_COMMIT_FAILED)
         worker_leave(worker, "error", (enum err)atomic_load(&worker->failure));
-    if (notes & NOTE_SIGNAL) {
-        worker->signalled = true;
-        worker_drain(worker);
-    }
+    if (notes & NOTE_SIGNAL)
+        worker_drain_within(worker, WORKER_NOT_TOLD, DRAIN_SIGNAL);
+    if (notes & NOTE_OPERATOR)
+        worker_drain_within(worker, WORKER_NOT_TOLD, DRAIN_OPERATOR);
+    if (notes & NOTE_SIGNAL_AGAIN)
+        worker_drain_at_once(worker);
     if (notes & NOTE_HALTED && is_awaited(worker, &worker->halted))
-        device_loop_halt(worker->device);
+        worker_drain_halted(worker);
     if (notes & NOTE_THROUGH && is_awaited(worker, &worker->through))
         worker_after_stop(worker);
     if (notes & NOTE_FENCED)
@@ -370,6 +333,7 @@ static enum err open_loop(struct worker *worker)
 
 static void close_loop(struct worker *worker)
 {
+    notices_close(worker->notices);
     uv_close((uv_handle_t *)&worker->wake, NULL);
     uv_close((uv_handle_t *)&worker->beat, NULL);
     uv_close((uv_handle_t *)&worker->renew, NULL);
@@ -394,14 +358,20 @@ static uint32_t enough_of(const struct worker *worker)
 static enum err start(struct worker *worker)
 {
     struct db_options options = database_options(worker->settings, "mserve-worker control");
+    struct notices_options notices = {.settings = &worker->settings->worker,
+                                      .loop = &worker->loop,
+                                      .on_notice = worker_on_notice,
+                                      .context = worker};
     enum err err = db_open(&options, &worker->db);
 
+    if (!err)
+        err = notices_open(&notices, &worker->notices);
     if (!err)
         err = start_committer(worker);
     if (!err)
         err = start_device(worker);
     if (!err)
-        catch_signals(worker);
+        worker_catch_signals(worker);
     return err;
 }
 

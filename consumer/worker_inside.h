@@ -1,7 +1,7 @@
 /*
  * worker_inside.h: the control thread's state, shared by the files of the control loop: worker.c
- * (start, end, signals, what the other threads tell), worker_lease.c (registering, renewing, losing,
- * leaving) and worker_work.c (partitions, wishes, chunks).
+ * (start, end, what the other threads tell), worker_lease.c (registering, renewing, losing),
+ * worker_work.c (partitions, wishes, chunks) and worker_drain.c (signals, notices, leaving).
  *
  * The worker's life is a row of phases:
  *
@@ -9,7 +9,7 @@
  *   REGISTERING  the worker has no row yet, or none any more; tried each second
  *   WORKING      it has a lease
  *   LOSING       it was buried: everything under way is thrown away, then REGISTERING
- *   DRAINING     it leaves: what is finished is committed, the rest is given up, then LEAVING
+ *   DRAINING     it leaves: what fits is finished and committed, the rest is given up, then LEAVING
  *   LEAVING      the loop ends
  */
 #ifndef MSERVE_CONSUMER_WORKER_INSIDE_H
@@ -29,6 +29,7 @@
 #include "consumer/holdings.h"
 #include "consumer/intake.h"
 #include "consumer/mailbox.h"
+#include "consumer/notice.h"
 #include "sql/db.h"
 #include "sql/lease.h"
 
@@ -46,6 +47,23 @@ enum note {
     NOTE_HUNGRY = 1 << 7, /* more chunks may be chosen */
     NOTE_FENCED = 1 << 8, /* a partition was lost */
     NOTE_SIGNAL = 1 << 9,
+    NOTE_SIGNAL_AGAIN = 1 << 10,
+    NOTE_OPERATOR = 1 << 11, /* SIGUSR1 */
+};
+
+/* Who wants the worker to leave; its row has the names. */
+enum drain_why { DRAIN_NOT, DRAIN_SIGNAL, DRAIN_OPERATOR, DRAIN_PREEMPTED };
+
+#define WORKER_NOT_TOLD UINT64_MAX
+
+/* The way out; times are monotonic, 0: not yet. See worker_drain.c. */
+struct worker_leaving {
+    enum drain_why why; /* DRAIN_NOT: it stays */
+    bool at_once;       /* nothing more is finished */
+    uint64_t asked_ns;  /* for the first time */
+    uint64_t by_ns;     /* when it is to be gone */
+    uint64_t halted_ns;
+    uint64_t through_ns;
 };
 
 struct worker {
@@ -85,8 +103,9 @@ struct worker {
     uint64_t renewed_ns; /* when the last renewal that landed was sent */
     uint64_t steady_ns;  /* since when renewals landed without a gap, on one connection; 0: not */
     bool stuck;          /* the device hangs; said once */
-    bool signalled;      /* told to leave */
-    bool paused;         /* the lease is about to run out; said once */
+    struct worker_leaving leaving;
+    struct notices *notices;
+    bool paused; /* the lease is about to run out; said once */
     struct holdings *holdings;
     struct chooser *chooser;
     struct committer *committer;
@@ -101,6 +120,8 @@ void worker_note_change(struct worker *worker);
 /* Fewer requests wait than are enough. */
 bool worker_is_hungry(struct worker *worker);
 void worker_stop_loop(struct worker *worker, enum err err);
+/* From any thread, and from a signal's handler. */
+void worker_tell(struct worker *worker, unsigned note);
 
 /* worker_lease.c */
 bool worker_connected(struct worker *worker); /* connects anew where it must */
@@ -111,9 +132,25 @@ void worker_renew_first(struct worker *worker);
 /* It has been in touch with the database for a whole lease, so others could have been too. */
 bool worker_may_bury(const struct worker *worker, uint64_t now_ns);
 void worker_warn_of_pause(struct worker *worker, uint64_t now_ns);
-void worker_drain(struct worker *worker);
+void worker_begin_stop(struct worker *worker, enum phase phase);
+enum err worker_bury_self(struct worker *worker, const char *why);
 void worker_leave(struct worker *worker, const char *why, enum err end);
 void worker_after_stop(struct worker *worker); /* the device stands still, nothing is under way */
+
+/* worker_drain.c */
+
+/*
+ * Everything that asks a worker to go comes here: it is to be gone by `deadline_ns` (monotonic).
+ * A later call counts when its time is earlier.
+ */
+void worker_drain_by(struct worker *worker, uint64_t deadline_ns, enum drain_why why);
+/* The same from now on; WORKER_NOT_TOLD: worker.drain. */
+void worker_drain_within(struct worker *worker, uint64_t left_ms, enum drain_why why);
+void worker_drain_at_once(struct worker *worker); /* checkpoint and commit only */
+void worker_drain_halted(struct worker *worker);  /* intake stands still */
+void worker_drain_through(struct worker *worker); /* the last batch is committed */
+void worker_catch_signals(struct worker *worker);
+void worker_on_notice(void *context, const char *source, const struct notice *notice);
 
 /* worker_work.c */
 void worker_choose(struct worker *worker, uint64_t now_ns);

@@ -2,12 +2,10 @@
 #include "consumer/worker_inside.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "config/clock.h"
-#include "config/failpoint.h"
 #include "config/log.h"
 #include "kernels/engine.h"
 
@@ -39,10 +37,9 @@ bool worker_connected(struct worker *worker)
     return true;
 }
 
-static void begin_stop(struct worker *worker, enum phase phase)
+void worker_begin_stop(struct worker *worker, enum phase phase)
 {
     worker->phase = phase;
-    uv_timer_stop(&worker->beat);
     worker->stop = intake_halt(worker->intake);
 }
 
@@ -62,7 +59,8 @@ void worker_lose(struct worker *worker)
     holdings_drop_all(worker->holdings);
     worker_note_change(worker);
     if (worker->phase == WORKING)
-        begin_stop(worker, LOSING);
+        worker_begin_stop(worker, LOSING);
+    uv_timer_stop(&worker->beat);
     uv_timer_stop(&worker->renew);
 }
 
@@ -142,6 +140,8 @@ void worker_on_retry(uv_timer_t *timer)
 
     if (worker->phase == REGISTERING)
         worker_register(worker);
+    else if (worker->phase == DRAINING)
+        worker_drain_through(worker);
 }
 
 /* ---------------------------------------------------------------------------------- the lease ---- */
@@ -243,27 +243,13 @@ bool worker_may_bury(const struct worker *worker, uint64_t now_ns)
 
 /* ------------------------------------------------------------------------------------ leaving ---- */
 
-void worker_drain(struct worker *worker)
-{
-    log_info("drain.begin", "phase=%d chunks=%u", (int)worker->phase,
-             holdings_chunks(worker->holdings));
-    if (worker->phase != WORKING) {
-        if (worker->phase != LOSING)
-            worker_stop_loop(worker, ERR_OK);
-        return; /* LOSING: when its stop is answered */
-    }
-    if (worker_connected(worker))
-        (void)FAILPOINT_CALL("drain", ERR_DATABASE, lease_drain(worker->db, &worker->lease));
-    begin_stop(worker, DRAINING);
-}
-
 /* The device was held up to the last cut and no longer, so nothing is left to be lost. */
 static uint64_t booked_ns(const struct worker *worker)
 {
     return committer_booked_ns(worker->committer) - committer_began_ns(worker->committer);
 }
 
-void worker_leave(struct worker *worker, const char *why, enum err end)
+enum err worker_bury_self(struct worker *worker, const char *why)
 {
     char id[UUID_TEXT_SIZE];
     enum err err;
@@ -274,7 +260,14 @@ void worker_leave(struct worker *worker, const char *why, enum err end)
 
     if (!err)
         log_info("worker.buried", "worker=%s why=%s", uuid_format(worker->lease.worker, id), why);
-    log_info("drain.done", "why=%s", why);
+    return err;
+}
+
+/* It cannot go on. */
+void worker_leave(struct worker *worker, const char *why, enum err end)
+{
+    enum err err = worker_bury_self(worker, why);
+
     worker_stop_loop(worker, end ? end : err);
 }
 
@@ -282,12 +275,12 @@ void worker_leave(struct worker *worker, const char *why, enum err end)
 void worker_after_stop(struct worker *worker)
 {
     if (worker->phase == DRAINING) {
-        worker_leave(worker, "drained", ERR_OK);
+        worker_drain_through(worker);
     } else if (worker->phase == LOSING) {
         holdings_forget_dropped(worker->holdings);
         chooser_forget(worker->chooser);
         worker->phase = REGISTERING;
-        if (worker->signalled)
+        if (worker->leaving.why)
             worker_stop_loop(worker, ERR_OK);
         else
             worker_register(worker);

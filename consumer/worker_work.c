@@ -202,9 +202,11 @@ void worker_on_beat(uv_timer_t *timer)
     uint64_t now_ns = clock_mono_ns();
 
     worker_warn_of_pause(worker, now_ns);
-    if (worker->phase != WORKING || !worker_connected(worker))
+    if ((worker->phase != WORKING && worker->phase != DRAINING) || !worker_connected(worker))
         return;
     worker_renew_first(worker);
+    if (worker->phase == DRAINING)
+        ask_wishes(worker); /* what is cancelled need not be finished */
     if (worker->phase != WORKING)
         return;
     if (worker_may_bury(worker, now_ns))

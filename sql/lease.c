@@ -152,12 +152,14 @@ enum err lease_owned(struct db *db, const struct lease *lease, const char *topic
     return ERR_OK;
 }
 
-enum err lease_drain(struct db *db, const struct lease *lease)
+enum err lease_drain(struct db *db, const struct lease *lease, uint64_t within_ms, const char *why)
 {
     struct db_result result = {0};
     enum err rc;
 
-    rc = db_exec(db, QUERY_WORKER_DRAIN, DB_PARAMS(db_uuid(&lease->worker), db_i64(lease->token)),
+    rc = db_exec(db, QUERY_WORKER_DRAIN,
+                 DB_PARAMS(db_uuid(&lease->worker), db_i64(lease->token),
+                           db_i64((int64_t)within_ms), db_text(why)),
                  &result);
     if (!rc && result.affected == 0)
         rc = ERR_LOST;

@@ -85,8 +85,8 @@ enum err lease_share(struct db *db, const struct lease *lease, const char *topic
 enum err lease_owned(struct db *db, const struct lease *lease, const char *topic, int32_t *ret,
                      uint32_t cap, uint32_t *ret_count);
 
-/* From now on others count without this worker. */
-enum err lease_drain(struct db *db, const struct lease *lease);
+/* From now on others count without this worker; its row says by when it will be gone, and why. */
+enum err lease_drain(struct db *db, const struct lease *lease, uint64_t within_ms, const char *why);
 
 /*
  * Closes the worker's own books, exactly: what is in progress and what was held since the last

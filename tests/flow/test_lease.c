@@ -45,7 +45,7 @@ static void test_live_workers_share_to_the_last_partition(void **state)
     c = queue_worker("c", LEASE_LONG_MS, 0);
     assert_int_equal(share(&a) + share(&b) + share(&c), 4);
     assert_in_range(share(&c), 1, 2);
-    assert_int_equal(lease_drain(b.db, &b.lease), ERR_OK);
+    assert_int_equal(lease_drain(b.db, &b.lease, 15000, "signal"), ERR_OK);
     assert_int_equal(share(&b), 0);
     assert_int_equal(share(&a), 2);
     pg_do(db, "update mserve.workers set lease_until = '-infinity' where name = 'c'");

@@ -343,7 +343,7 @@ static void test_nothing_that_a_buried_worker_says_is_heard(void **state)
     queue_worker_claim(&heir, 2);
     assert_int_equal(queue_commit(&zombie, b, &result), ERR_LOST);
     assert_int_equal(lease_renew(zombie.db, &zombie.lease, 0, 1000), ERR_LOST);
-    assert_int_equal(lease_drain(zombie.db, &zombie.lease), ERR_LOST);
+    assert_int_equal(lease_drain(zombie.db, &zombie.lease, 15000, "signal"), ERR_LOST);
     assert_int_equal(lease_release(zombie.db, &zombie.lease, "t", &part, 1), ERR_LOST);
     assert_int_equal(lease_claim(zombie.db, &zombie.lease, "t", 4, claimed, &count), ERR_LOST);
     assert_int_equal(lease_claim_one(zombie.db, &zombie.lease, "t", 3, claimed), ERR_LOST);

@@ -286,7 +286,7 @@ static void test_stop_gives_everything_back_and_go_goes_on(void **state)
         post(&bench, made_task(&made, i, 4, 900));
     while (atomic_load(&bench.gauges.running) == 0)
         usleep(1000);
-    stop = device_loop_halt(bench.loop);
+    stop = device_loop_halt(bench.loop, 0);
     do {
         batch = next_batch(&bench);
         ended += batch->count;
@@ -333,6 +333,96 @@ static void test_the_last_results_do_not_wait_for_the_interval(void **state)
     made_close(&made);
 }
 
+/* What came back until the stop was answered, by status. */
+static void count_until(struct bench *bench, unsigned stop, uint32_t count[TASK_DROPPED + 1])
+{
+    bool answered = false;
+
+    memset(count, 0, (TASK_DROPPED + 1) * sizeof count[0]);
+    while (!answered) {
+        struct batch *batch = next_batch(bench);
+
+        for (uint32_t i = 0; i < batch->count; i++)
+            count[batch->task[i]->status]++;
+        answered = batch->stop == stop;
+        batch_free(batch);
+    }
+}
+
+/* There is time: what runs is finished, what waits is not begun. */
+static void test_a_stop_with_time_finishes_what_runs(void **state)
+{
+    uint32_t count[TASK_DROPPED + 1];
+    struct bench bench;
+    struct made made;
+    unsigned stop;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 20);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    for (uint32_t i = 0; i < 20; i++)
+        post(&bench, made_task(&made, i, 4, 100));
+    while (atomic_load(&bench.gauges.running) < 6) /* two run, four wait in the engine */
+        usleep(1000);
+    stop = device_loop_halt(bench.loop, clock_mono_ns() + 600 * (uint64_t)CLOCK_NS_PER_S);
+    count_until(&bench, stop, count);
+    assert_true(count[TASK_COMPLETED] >= 6);
+    assert_int_equal(count[TASK_COMPLETED] + count[TASK_DROPPED], 20);
+    assert_true(count[TASK_DROPPED] > 0);
+    assert_int_equal(atomic_load(&bench.gauges.stop_kept), 0);
+    assert_true(atomic_load(&bench.gauges.stop_finished) > 0);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* 900 tokens do not fit in the time: nobody waits for them, and the time is not used up. */
+static void test_a_stop_does_not_wait_for_what_does_not_fit(void **state)
+{
+    uint32_t count[TASK_DROPPED + 1];
+    struct bench bench;
+    struct made made;
+    unsigned stop;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 2);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    for (uint32_t i = 0; i < 2; i++)
+        post(&bench, made_task(&made, i, 4, 900));
+    while (atomic_load(&bench.gauges.running) < 2)
+        usleep(1000);
+    stop = device_loop_halt(bench.loop, clock_mono_ns() + 300 * (uint64_t)CLOCK_NS_PER_MS);
+    count_until(&bench, stop, count);
+    assert_int_equal(count[TASK_DROPPED], 2);
+    assert_int_equal(atomic_load(&bench.gauges.stop_kept), 2);
+    assert_int_equal(atomic_load(&bench.gauges.stop_finished), 0);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* The time is taken away in the middle: what runs comes out then. */
+static void test_a_stop_can_be_hurried(void **state)
+{
+    uint32_t count[TASK_DROPPED + 1];
+    struct bench bench;
+    struct made made;
+    unsigned stop;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 2);
+    bench_open(&bench, 20, 2, INTERVAL_NS); /* a step takes 20 ms, and all of them 18 s */
+    for (uint32_t i = 0; i < 2; i++)
+        post(&bench, made_task(&made, i, 4, 900));
+    while (atomic_load(&bench.gauges.running) < 2)
+        usleep(1000);
+    stop = device_loop_halt(bench.loop, clock_mono_ns() + 600 * (uint64_t)CLOCK_NS_PER_S);
+    usleep(50000);
+    device_loop_finish_until(bench.loop, 0);
+    count_until(&bench, stop, count);
+    assert_int_equal(count[TASK_DROPPED], 2);
+    bench_close(&bench);
+    made_close(&made);
+}
+
 /* Told to go on and to stop again before it looks: the second stop has its answer, and one only. */
 static void test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed(void **state)
 {
@@ -344,7 +434,7 @@ static void test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed(vo
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
     bench_open(&bench, 0, 2, INTERVAL_NS);
     for (int round = 0; round < 20; round++) {
-        unsigned stop = device_loop_halt(bench.loop);
+        unsigned stop = device_loop_halt(bench.loop, 0);
 
         batch = next_batch(&bench);
         assert_int_equal(batch->stop, stop);
@@ -392,7 +482,13 @@ int main(void)
         cmocka_unit_test(test_jobs_are_served_in_turn),
         cmocka_unit_test(test_a_cancelled_job_ends_with_what_it_cost),
         cmocka_unit_test(test_stop_gives_everything_back_and_go_goes_on),
+<<<<<<< HEAD
         cmocka_unit_test(test_the_last_results_do_not_wait_for_the_interval),
+=======
+        cmocka_unit_test(test_a_stop_with_time_finishes_what_runs),
+        cmocka_unit_test(test_a_stop_does_not_wait_for_what_does_not_fit),
+        cmocka_unit_test(test_a_stop_can_be_hurried),
+>>>>>>> 4fb8208 (consumer: whoever asks a worker to leave asks for the same thing, by a time)
         cmocka_unit_test(test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed),
         cmocka_unit_test(test_nothing_is_launched_after_the_lease),
     };
