@@ -317,3 +317,12 @@ void worker_on_notice(void *context, const char *source, const struct notice *no
     if (notice->timed || worker->leaving.why != DRAIN_PREEMPTED)
         worker_drain_within(worker, left_ms, DRAIN_PREEMPTED);
 }
+
+/* `mserve worker drain`: once a second. */
+void worker_hear_operator(struct worker *worker)
+{
+    uint64_t left_ms;
+
+    if (lease_wish(worker->db, &worker->lease, &left_ms) == ERR_OK)
+        worker_drain_within(worker, left_ms, DRAIN_OPERATOR);
+}

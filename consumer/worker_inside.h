@@ -151,6 +151,7 @@ void worker_drain_halted(struct worker *worker);  /* intake stands still */
 void worker_drain_through(struct worker *worker); /* the last batch is committed */
 void worker_catch_signals(struct worker *worker);
 void worker_on_notice(void *context, const char *source, const struct notice *notice);
+void worker_hear_operator(struct worker *worker);
 
 /* worker_work.c */
 void worker_choose(struct worker *worker, uint64_t now_ns);

@@ -205,6 +205,7 @@ void worker_on_beat(uv_timer_t *timer)
     if ((worker->phase != WORKING && worker->phase != DRAINING) || !worker_connected(worker))
         return;
     worker_renew_first(worker);
+    worker_hear_operator(worker);
     if (worker->phase == DRAINING)
         ask_wishes(worker); /* what is cancelled need not be finished */
     if (worker->phase != WORKING)

@@ -167,6 +167,22 @@ enum err lease_drain(struct db *db, const struct lease *lease, uint64_t within_m
     return rc;
 }
 
+enum err lease_wish(struct db *db, const struct lease *lease, uint64_t *ret_left_ms)
+{
+    struct db_result result = {0};
+    enum err rc;
+
+    rc = db_exec(db, QUERY_WORKER_WISH, DB_PARAMS(db_uuid(&lease->worker)), &result);
+    if (rc)
+        return rc;
+    if (result.rows == 0)
+        rc = ERR_NOT_FOUND;
+    else
+        *ret_left_ms = (uint64_t)db_get_i64(&result, 0, 0);
+    db_result_release(&result);
+    return rc;
+}
+
 enum err lease_leave(struct db *db, const struct lease *lease, uint64_t held_ns, const char *why)
 {
     return FAILPOINT_CALL("burial", ERR_DATABASE,

@@ -89,6 +89,12 @@ enum err lease_owned(struct db *db, const struct lease *lease, const char *topic
 enum err lease_drain(struct db *db, const struct lease *lease, uint64_t within_ms, const char *why);
 
 /*
+ * Whether an operator wants this worker to leave, and how much time that leaves it. ERR_NOT_FOUND,
+ * not logged: nobody does.
+ */
+enum err lease_wish(struct db *db, const struct lease *lease, uint64_t *ret_left_ms);
+
+/*
  * Closes the worker's own books, exactly: what is in progress and what was held since the last
  * commit is lost; frees its partitions. `why` is drained, history or error. ERR_OK also when it was
  * buried before.

@@ -88,12 +88,14 @@ alter table mserve.workers add column capacity text
     constraint workers_price_on_demand_not_negative check (price_on_demand_per_hour >= 0),
   add column running json,
   add column drain_by timestamptz,
-  add column drain_why text;
+  add column drain_why text,
+  add column leave_by timestamptz;
 comment on column mserve.workers.capacity is 'How its host was bought: spot, on_demand or reserved; null: not said.';
 comment on column mserve.workers.price_on_demand_per_hour is 'What the same device would cost on demand; null: not said.';
 comment on column mserve.workers.running is 'The suspects that it runs apart, written before they are launched.';
 comment on column mserve.workers.drain_by is 'When it is to be gone.';
 comment on column mserve.workers.drain_why is 'Who asked it to go: preempted, operator, signal.';
+comment on column mserve.workers.leave_by is 'By when an operator wishes it gone; the worker looks once a second.';
 
 -- What jobs had lost before there were rows for it.
 insert into mserve.attempts (worker, seq, job, line, attempt, gpu_ns, why, estimated)

@@ -4,10 +4,11 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 PATH=$MSERVE_BIN/tests/bench:$PATH
 
-# write_settings NAME=VALUE...: of the sim tier and the worker. With pace 1 a step takes fixed_ms.
+# write_settings NAME=VALUE...: of the sim tier and the worker; more= lines of the worker. With pace 1 a
+# step takes fixed_ns.
 write_settings() {
     local fixed_ns=100000 pace=0 sequences=16 lease=2s renew=500ms hung=5m drain=30s rows=64 interval=100ms
-    local limit=10m context=2048 partitions=8 pair
+    local limit=10m context=2048 partitions=8 load_ns=1000000 more="" pair
     for pair; do local "${pair?}"; done
     cat >"$work/mserve.yaml" <<YAML
 kafka:
@@ -20,6 +21,7 @@ worker:
   commit_rows: $rows
   commit_interval: $interval
   price_per_gpu_hour: 3.6
+$more
 tiers:
   - name: sim
     backend: sim
@@ -28,7 +30,7 @@ tiers:
     rows_max: 4096
     context_max: $context
     request_time_limit: $limit
-    sim: {load_ns: 1000000, fixed_ns: $fixed_ns, row_ns: 1000, kv_ns: 100, head_ns: 50, pace: $pace}
+    sim: {load_ns: $load_ns, fixed_ns: $fixed_ns, row_ns: 1000, kv_ns: 100, head_ns: 50, pace: $pace}
 YAML
     export MSERVE_CONFIG=$work/mserve.yaml
 }

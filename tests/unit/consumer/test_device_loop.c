@@ -482,13 +482,10 @@ int main(void)
         cmocka_unit_test(test_jobs_are_served_in_turn),
         cmocka_unit_test(test_a_cancelled_job_ends_with_what_it_cost),
         cmocka_unit_test(test_stop_gives_everything_back_and_go_goes_on),
-<<<<<<< HEAD
         cmocka_unit_test(test_the_last_results_do_not_wait_for_the_interval),
-=======
         cmocka_unit_test(test_a_stop_with_time_finishes_what_runs),
         cmocka_unit_test(test_a_stop_does_not_wait_for_what_does_not_fit),
         cmocka_unit_test(test_a_stop_can_be_hurried),
->>>>>>> 4fb8208 (consumer: whoever asks a worker to leave asks for the same thing, by a time)
         cmocka_unit_test(test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed),
         cmocka_unit_test(test_nothing_is_launched_after_the_lease),
     };

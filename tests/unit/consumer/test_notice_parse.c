@@ -189,17 +189,13 @@ static void test_of_azure_events_the_first_to_come_counts(void **state)
     (void)state;
     assert_int_equal(
         notice_parse_azure(
-            TEXT(
-                EVENTS(
-                    EVENT("late", "Reboot", "\"vm\"", "Scheduled",
-                          "Sun, 31 Jan 2027 08:32:00 GMT") "," EVENT("pause", "Freeze", "\"vm\"",
-                                                                     "Scheduled",
-                                                                     "Sun, 31 Jan 2027 08:02:00 "
-                                                                     "GMT") "," EVENT("early",
-                                                                                      "Redeploy",
-                                                                                      "\"vm\"",
-                                                                                      "Scheduled",
-                                                                                      BEFORE))),
+            TEXT(EVENTS(EVENT(
+                "late", "Reboot", "\"vm\"", "Scheduled",
+                "Sun, 31 Jan 2027 08:32:00 GMT") "," EVENT("pause", "Freeze", "\"vm\"", "Scheduled",
+                                                           "Sun, 31 Jan 2027 08:02:00 "
+                                                           "GMT") "," EVENT("early", "Redeploy",
+                                                                            "\"vm\"", "Scheduled",
+                                                                            BEFORE))),
             "vm", &notice),
         NOTICE_GIVEN);
     assert_string_equal(notice.event, "early");
