@@ -183,11 +183,10 @@ void queue_worker_close(struct queue_worker *worker)
     worker->commit = NULL;
 }
 
-static void add_row(struct queue_batch *b, const struct job *job, uint32_t line, int place,
-                    enum row_status status)
+/* The chunk of a line, the newest one of the batch or another; added where it is missing. */
+static uint32_t chunk_of(struct queue_batch *b, const struct job *job, uint32_t line, int place)
 {
     struct commit_batch *batch = &b->batch;
-    char *custom_id;
     struct commit_chunk chunk = {.job = job->job,
                                  .chunk = (int32_t)(line / QUEUE_CHUNK_LINES),
                                  .partition = (uint32_t)place,
@@ -196,12 +195,24 @@ static void add_row(struct queue_batch *b, const struct job *job, uint32_t line,
 
     if (job->lines - chunk.first_line < QUEUE_CHUNK_LINES)
         chunk.lines = (uint32_t)(job->lines - chunk.first_line);
-    if (batch->chunks_count == 0 || b->chunks[batch->chunks_count - 1].chunk != chunk.chunk)
-        b->chunks[batch->chunks_count++] = chunk;
+    for (uint32_t i = batch->chunks_count; i-- > 0;)
+        if (b->chunks[i].chunk == chunk.chunk && uuid_equal(b->chunks[i].job, chunk.job))
+            return i;
+    b->chunks[batch->chunks_count] = chunk;
+    return batch->chunks_count++;
+}
+
+static void add_row(struct queue_batch *b, const struct job *job, uint32_t line, int place,
+                    enum row_status status)
+{
+    struct commit_batch *batch = &b->batch;
+    uint32_t chunk = chunk_of(b, job, line, place);
+    char *custom_id;
+
     custom_id = b->custom_ids[batch->rows_count];
     snprintf(custom_id, sizeof(b->custom_ids[0]), "r%u", line);
     b->rows[batch->rows_count++] = (struct commit_row){
-        .chunk = batch->chunks_count - 1,
+        .chunk = chunk,
         .line = line,
         .custom_id = {custom_id, strlen(custom_id)},
         .status = status,
@@ -228,11 +239,41 @@ struct queue_batch *queue_batch(const struct queue_worker *worker, const struct 
                                      .partitions = worker->partitions,
                                      .partitions_count = worker->partitions_count,
                                      .chunks = b->chunks,
-                                     .rows = b->rows};
+                                     .rows = b->rows,
+                                     .checkpoints = b->saves,
+                                     .discards = b->discards};
     for (uint32_t line = first; line < first + count; line++)
         if (place_of(worker, job, line) >= 0)
             add_row(b, job, line, place_of(worker, job, line), status);
     return b;
+}
+
+void queue_save(const struct queue_worker *worker, struct queue_batch *b, const struct job *job,
+                uint32_t line, uint32_t attempt, uint32_t tokens, uint64_t gpu_ns)
+{
+    uint32_t at = b->batch.checkpoints_count++;
+    char *state = b->states[at];
+
+    assert_true(at < QUEUE_SAVES_MAX && place_of(worker, job, line) >= 0);
+    snprintf(state, sizeof(b->states[0]), "%u:%u", line, tokens);
+    b->saves[at] =
+        (struct commit_checkpoint){.chunk = chunk_of(b, job, line, place_of(worker, job, line)),
+                                   .line = line,
+                                   .attempt = attempt,
+                                   .tokens = tokens,
+                                   .gpu_ns = gpu_ns,
+                                   .state = {state, strlen(state)}};
+    b->batch.books.held_ns += gpu_ns;
+}
+
+void queue_discard(const struct queue_worker *worker, struct queue_batch *b, const struct job *job,
+                   uint32_t line)
+{
+    uint32_t at = b->batch.discards_count++;
+
+    assert_true(at < QUEUE_SAVES_MAX && place_of(worker, job, line) >= 0);
+    b->discards[at] =
+        (struct commit_discard){chunk_of(b, job, line, place_of(worker, job, line)), line};
 }
 
 enum err queue_commit(struct queue_worker *worker, struct queue_batch *batch,

@@ -15,6 +15,7 @@ enum {
     QUEUE_PARTITIONS = 4,
     QUEUE_CHUNK_LINES = 16,
     QUEUE_LINES_MAX = 4096,
+    QUEUE_SAVES_MAX = 64,
     LEASE_LONG_MS = 600000, /* does not run out while a test lasts, on the slowest machine */
 };
 
@@ -47,7 +48,10 @@ struct queue_batch {
     struct commit_batch batch;
     struct commit_chunk chunks[QUEUE_LINES_MAX / QUEUE_CHUNK_LINES];
     struct commit_row rows[QUEUE_LINES_MAX];
+    struct commit_checkpoint saves[QUEUE_SAVES_MAX];
+    struct commit_discard discards[QUEUE_SAVES_MAX];
     char custom_ids[QUEUE_LINES_MAX][16];
+    char states[QUEUE_SAVES_MAX][24];
 };
 
 /*
@@ -56,6 +60,17 @@ struct queue_batch {
  */
 struct queue_batch *queue_batch(const struct queue_worker *worker, const struct job *job,
                                 uint32_t first, uint32_t count, enum row_status status);
+
+/*
+ * Adds a checkpoint of a line in a partition of the worker: so many tokens in all, and `gpu_ns` more
+ * than the one before, which were held, too. Its state is "<line>:<tokens>".
+ */
+void queue_save(const struct queue_worker *worker, struct queue_batch *batch, const struct job *job,
+                uint32_t line, uint32_t attempt, uint32_t tokens, uint64_t gpu_ns);
+
+/* Adds that the line's checkpoint cannot be used. */
+void queue_discard(const struct queue_worker *worker, struct queue_batch *batch,
+                   const struct job *job, uint32_t line);
 
 /* Runs it; on ERR_OK the worker's seq moves on. */
 enum err queue_commit(struct queue_worker *worker, struct queue_batch *batch,

@@ -123,6 +123,8 @@ static void commit_until_lost(const char *name, uint64_t lease_ms, const struct 
          line = (line + QUEUE_CHUNK_LINES) % (uint32_t)job->lines) {
         struct queue_batch *b = queue_batch(&worker, job, line, QUEUE_CHUNK_LINES, ROW_COMPLETED);
 
+        for (uint32_t i = 8; i < 24; i++) /* some of them late */
+            queue_save(&worker, b, job, (line + i) % (uint32_t)job->lines, 1, i, 100);
         do
             rc = queue_commit(&worker, b, &result);
         while (rc == ERR_AGAIN || rc == ERR_DATABASE);

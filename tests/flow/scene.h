@@ -51,7 +51,8 @@ void scene_await_blocked(struct db *db, int count);
 
 /*
  * A process that registers under `name`, claims all partitions and commits the job's lines, one
- * chunk after the other and then from the start, until it gets ERR_LOST: status 0.
+ * chunk after the other and then from the start, and checkpoints of the lines behind them, until it
+ * gets ERR_LOST: status 0.
  */
 pid_t scene_fork(const char *name, uint64_t lease_ms, const struct db_options *options,
                  const struct job *job);

@@ -55,6 +55,37 @@ static void test_live_workers_share_to_the_last_partition(void **state)
     queue_worker_close(&c);
 }
 
+/* How the host was bought, and what it would cost on demand, where the settings say so. */
+static void test_a_registration_says_how_the_host_was_bought(void **state)
+{
+    static const struct slice topic = {"t", 1};
+    struct lease_spec spec = {.name = "said",
+                              .host = "test",
+                              .pid = 1,
+                              .topics = &topic,
+                              .topics_count = 1,
+                              .device = "cpu",
+                              .price_per_hour = 1.1,
+                              .price_on_demand_per_hour = 3.3,
+                              .currency = "EUR",
+                              .capacity = "spot",
+                              .lease_ms = LEASE_LONG_MS};
+    struct lease lease;
+
+    (void)state;
+    assert_int_equal(lease_register(db, &spec, &lease), ERR_OK);
+    spec.name = "unsaid";
+    spec.price_on_demand_per_hour = 0;
+    spec.capacity = "";
+    assert_int_equal(lease_register(db, &spec, &lease), ERR_OK);
+    assert_int_equal(pg_number(db, "select count(*) from mserve.workers where name = 'said' and "
+                                   "capacity = 'spot' and price_on_demand_per_hour = 3.3"),
+                     1);
+    assert_int_equal(pg_number(db, "select count(*) from mserve.workers where name = 'unsaid' and "
+                                   "capacity is null and price_on_demand_per_hour is null"),
+                     1);
+}
+
 /* Each partition has one owner; each claim raises its epoch and draws a new token. */
 static void test_a_partition_is_claimed_only_when_free(void **state)
 {
@@ -324,6 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_live_workers_share_to_the_last_partition, set_up),
+        cmocka_unit_test_setup(test_a_registration_says_how_the_host_was_bought, set_up),
         cmocka_unit_test_setup(test_a_partition_is_claimed_only_when_free, set_up),
         cmocka_unit_test_setup(test_claimers_do_not_get_the_same_partition, set_up),
         cmocka_unit_test_setup(test_only_a_lease_that_ran_out_is_buried, set_up),

@@ -101,6 +101,7 @@ static void test_a_commit_broken_at_each_message(void **state)
         for (uint32_t n = 0;; n++, line += 16) {
             struct queue_batch *b = queue_batch(&worker, &job, line, 16, ROW_COMPLETED);
 
+            queue_save(&worker, b, &job, line + 16, 1, n, 10);
             wire_when_nth(wire, side, n, WIRE_CUT);
             rc = queue_commit(&worker, b, &result);
             if (!wire_struck(wire))
@@ -192,6 +193,48 @@ static void test_a_batch_lost_and_the_worker_buried(void **state)
     queue_worker_close(&heir);
 }
 
+/* The same with checkpoints in the batch, one that is new, one that goes on and one that a row takes
+ * over: each is taken over once, whether the worker asks again or another comes. */
+static void test_a_reply_lost_with_checkpoints(void **state)
+{
+    (void)state;
+    for (int is_buried = 0; is_buried < 2; is_buried++) {
+        struct queue_worker worker, heir;
+        struct queue_batch *b;
+        struct commit_result result;
+        struct job job;
+
+        scene_clear(db);
+        job = queue_job(db, "saved", 64, true);
+        worker = worker_on_wire();
+        b = queue_batch(&worker, &job, 0, 0, ROW_COMPLETED);
+        queue_save(&worker, b, &job, 3, 1, 10, 500);
+        queue_save(&worker, b, &job, 20, 1, 10, 600);
+        assert_int_equal(queue_commit(&worker, b, &result), ERR_OK);
+        free(b);
+        b = queue_batch(&worker, &job, 0, 16, ROW_COMPLETED);
+        queue_save(&worker, b, &job, 20, 1, 15, 70);
+        queue_save(&worker, b, &job, 40, 1, 3, 8);
+        wire_when(wire, WIRE_SERVER, 'C', "COMMIT", WIRE_CUT);
+        assert_int_equal(queue_commit(&worker, b, &result), ERR_DATABASE);
+        heir = is_buried ? successor() : queue_worker("idle", LEASE_LONG_MS, 0);
+        assert_int_equal(queue_commit(&worker, b, &result), is_buried ? ERR_LOST : ERR_OK);
+        assert_true(is_buried || result.landed_before);
+        free(b);
+        b = queue_batch(is_buried ? &heir : &worker, &job, 16, 48, ROW_COMPLETED);
+        assert_int_equal(queue_commit(is_buried ? &heir : &worker, b, &result), ERR_OK);
+        assert_int_equal(cost_of_rows(), 64 * 1000 + 63 * 32 + 500 + 600 + 70 + 8);
+        assert_int_equal(pg_number(db, "select gpu_ns from mserve.results where line = 20"),
+                         1020 + 670);
+        assert_int_equal(pg_number(db, "select count(*) from mserve.checkpoints"), 0);
+        assert_int_equal(pg_number(db, "select sum(lost_ns) from mserve.worker_ledger"), 0);
+        proof_assert(db);
+        free(b);
+        queue_worker_close(&worker);
+        queue_worker_close(&heir);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +242,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_commit_broken_at_each_message, set_up),
         cmocka_unit_test_setup(test_a_reply_lost_and_the_worker_buried, set_up),
         cmocka_unit_test_setup(test_a_batch_lost_and_the_worker_buried, set_up),
+        cmocka_unit_test_setup(test_a_reply_lost_with_checkpoints, set_up),
     };
     int failed;
 

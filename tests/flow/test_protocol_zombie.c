@@ -2,6 +2,7 @@
  * test_protocol_zombie.c: workers that stop at any point, lose their lease while they sleep, and
  * wake up; what is taken from them is taken whole, and nothing follows.
  */
+#include "sql/checkpoint.h"
 #include "tests/flow/pg.h"
 #include "tests/flow/proof.h"
 #include "tests/flow/scene.h"
@@ -265,9 +266,13 @@ static void test_a_claim_behind_a_commit_sees_what_it_wrote(void **state)
     struct queue_batch *b = queue_batch(&zombie, &job, 0, 40, ROW_COMPLETED);
     struct db *blocker = block_chunk(2);
     struct scene_commit commit;
+    struct arena arena = {0};
+    struct checkpoint_row *rows;
+    uint32_t count;
     pthread_t parent;
 
     (void)state;
+    queue_save(&zombie, b, &job, 50, 1, 17, 250);
     scene_commit_start(&commit, &zombie, b);
     scene_await_blocked(db, 1);
     assert_int_equal(pthread_create(&parent, NULL, leave, &zombie), 0);
@@ -281,6 +286,11 @@ static void test_a_claim_behind_a_commit_sees_what_it_wrote(void **state)
     queue_worker_claim(&heir, QUEUE_PARTITIONS);
     assert_int_equal(heir.partitions_count, QUEUE_PARTITIONS);
     assert_int_equal(open_lines(&heir), 24);
+    assert_int_equal(checkpoints_load(heir.db, &job.job, 48, 16, &arena, &rows, &count), ERR_OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(rows[0].tokens, 17);
+    assert_int_equal(rows[0].gpu_ns, 250);
+    arena_release(&arena);
     proof_assert(db);
     db_close(blocker);
     queue_worker_close(&zombie);

@@ -30,10 +30,28 @@ told_as() { # told_as HEADER: first cells of the table in docs/formats.md that i
         LC_ALL=C sort | paste -sd ' '
 }
 
+# What a database may hold that was last migrated before NUMBER.
+plant() { # plant NUMBER
+    case $1 in
+    0007) # a burial when jobs had lost time that no attempt said
+        sql "insert into mserve.jobs (idempotency_key, content_sha256, input_name, endpoint, tier, topic, partitions,
+                 partition_first, chunk_lines_max, chunk_bytes_max, completion_window, expires_at, lost_ns)
+               select k, '', 'x', '/v1/completions', 't', 't', 1, 0, 16, 1000, '1h', now() + interval '1 h', n
+               from (values ('a', 70), ('b', 0), ('c', 8)) v (k, n);
+             insert into mserve.job_deltas (job, lost_ns) select job, 5 from mserve.jobs;
+             insert into mserve.attempts (worker, seq, job, line, gpu_ns, why)
+               select gen_random_uuid(), 1, job, 3, 13, 'fenced' from mserve.jobs where lost_ns = 8" ;;
+    esac
+}
+
 fresh_database
 for file in "$tree"/sql/queries/migrations_table.sql "$tree"/sql/migrations/*.sql; do
+    number=${file##*/}
+    plant "${number%%_*}"
     ok "${file##*/} runs in psql" psql -X -q -1 -v ON_ERROR_STOP=1 -d "$MSERVE_POSTGRES_DSN" -f "$file"
 done
+is "$(sql "select attempts_differ, (select sum(gpu_ns) from mserve.attempts) from mserve.ledger_check")" "0|93" \
+    "what jobs had lost before there were attempts for it has one"
 is "$(sql "$without_comment")" '' "tables, views and their columns all have a comment"
 is "$(sql "$without_name")" '' "check constraints all have a name of their own"
 is "$(names_of "'r', 'p'")" "$(told_as table)" "docs/formats.md tells of the tables that there are"
