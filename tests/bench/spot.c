@@ -1,0 +1,323 @@
+/*
+ * spot.c: a fleet of simulated GPUs that come and go as a trace says, each with an engine of its own, and
+ * one backlog of requests that never ends. What a machine takes with it when it goes, what the next one
+ * reads again, and what loading the model costs, in shares of the time that was paid for.
+ *
+ *   spot SECONDS_LOAD SECONDS_INTERVAL SECONDS_NOTICE   < events
+ *
+ * An event is a line `MILLISECONDS add|remove NODE`, in order of time; NODE is a number below 1024. With
+ * an interval of 0 there are no checkpoints: whole requests are lost. With a notice the machine is told so
+ * long before; then it writes a checkpoint of everything as it goes. Prints one line, key=value.
+ *
+ * The prices of a step are those of an 8B model in bf16 on an H200, after the roofline of
+ * docs/engine.md's sources: 6.98e9 weights of the layers, 790 TFLOP/s and 4.3 TB/s measured, 70 and
+ * 85 % of these reached; 3.5 ms for reading weights, and launches. One sequence here stands for
+ * EACH real ones, so a batch is 256. The simulated device prices attention of prompts as it does that of
+ * answers, by KV tokens touched: prompts, and so reading again, come out about twice too dear.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/buffer.h"
+#include "config/log.h"
+#include "kernels/engine.h"
+
+enum { NODES = 1024, SEQUENCES = 16, EACH = 16, PROMPT = 1000, OUTPUT = 1000, LETTERS = 255 };
+
+#define SECOND 1000000000ull
+
+struct request {
+    struct request *next; /* in the backlog */
+    uint32_t number;
+    uint32_t tokens_max;
+    uint32_t *saved; /* [saved_len] of its last checkpoint */
+    uint32_t saved_len;
+    uint64_t saved_ns; /* its cost at that checkpoint, of this attempt */
+    uint64_t kept_ns;  /* its cost in checkpoints of attempts before */
+};
+
+struct node {
+    struct engine *engine; /* NULL: not there */
+    uint64_t began_ms;
+    uint64_t walked_ns; /* its clock at the last checkpoint */
+    uint64_t step_ns;   /* length of the last step */
+    uint32_t running;
+    bool again; /* it takes the place of one that went */
+};
+
+struct fleet {
+    uint64_t load_ns, interval_ns, notice_ms;
+    struct node node[NODES];
+    struct request *backlog; /* those that came back; new ones are made when it is empty */
+    uint32_t made;
+    uint32_t missing; /* nodes that went and were not yet replaced */
+
+    uint64_t held_ns, lost_ns, recompute_ns, reload_ns, load_ns_all, idle_ns;
+    uint64_t removals, ended, tokens, tokens_again, again_max;
+};
+
+static void must(bool good, const char *what)
+{
+    if (!good) {
+        fprintf(stderr, "spot: %s\n", what);
+        exit(1);
+    }
+}
+
+/* 3/4 to 5/4 of it, and it on average. */
+static uint32_t about(uint32_t size, uint32_t number)
+{
+    return size - size / 4 + number * 2654435761u % (size / 2 + 1);
+}
+
+/* ------------------------------------------------------------------------------- requests ---- */
+
+static struct request *next_request(struct fleet *fleet)
+{
+    struct request *request = fleet->backlog;
+
+    if (request) {
+        fleet->backlog = request->next;
+        return request;
+    }
+    request = xcalloc(1, sizeof *request);
+    request->number = fleet->made++;
+    request->tokens_max = about(OUTPUT, request->number);
+    return request;
+}
+
+static void give_back(struct fleet *fleet, struct request *request)
+{
+    request->next = fleet->backlog;
+    fleet->backlog = request;
+}
+
+static void free_request(struct request *request)
+{
+    free(request->saved);
+    free(request);
+}
+
+static bool submit(struct node *node, struct request *request)
+{
+    uint32_t prompt[2 * PROMPT];
+    uint32_t len = about(PROMPT, request->number ^ 0x5555);
+
+    for (uint32_t i = 0; i < len; i++)
+        prompt[i] = (request->number * 2654435761u + i * 40503u) >> 7 & LETTERS;
+    return engine_submit(node->engine, &(struct engine_request){
+                                           .tag = (uint64_t)(uintptr_t)request,
+                                           .prompt = prompt,
+                                           .prompt_len = len,
+                                           .resumed = request->saved,
+                                           .resumed_len = request->saved_len,
+                                           .tokens_max = request->tokens_max,
+                                           .sampling = {.top_p = 1, .seed = request->number},
+                                       }) == ERR_OK;
+}
+
+static struct request *request_of(uint64_t tag)
+{
+    return (struct request *)(uintptr_t)tag;
+}
+
+/* ------------------------------------------------------------------------------- one node ---- */
+
+static void add(struct fleet *fleet, struct node *node, uint64_t now_ms)
+{
+    const struct engine_options options = {
+        .backend = "sim",
+        .sequences_max = SEQUENCES,
+        .waiting_max = SEQUENCES,
+        .rows_max = 2048 / EACH,
+        .context_max = 3 * PROMPT,
+        .sim = {.load_ns = fleet->load_ns,
+                .fixed_ns = 3500000,
+                .row_ns = 19500 * EACH,
+                .kv_ns = 36700 * EACH,
+                .head_ns = 1300 * EACH},
+    };
+
+    must(!node->engine, "a node is added twice");
+    *node = (struct node){.began_ms = now_ms, .again = fleet->missing > 0};
+    must(engine_open(&options, &node->engine) == ERR_OK, "no engine");
+    fleet->load_ns_all += fleet->load_ns;
+    if (node->again) {
+        fleet->missing--;
+        fleet->reload_ns += fleet->load_ns;
+    }
+}
+
+static void collect(struct fleet *fleet, struct node *node)
+{
+    struct engine_event event;
+
+    while (engine_poll(node->engine, &event)) {
+        fleet->ended++;
+        fleet->tokens += event.tokens_len;
+        node->running--;
+        free_request(request_of(event.tag));
+    }
+}
+
+static void save(struct request *request, const struct engine_checkpoint *live)
+{
+    request->saved = xrealloc(request->saved, live->tokens_len, sizeof *request->saved);
+    memcpy(request->saved, live->tokens, live->tokens_len * sizeof *request->saved);
+    request->saved_len = live->tokens_len;
+    request->saved_ns = live->cost_ns;
+}
+
+static void checkpoint(struct fleet *fleet, struct node *node)
+{
+    struct engine_checkpoint live;
+    uint32_t cursor = 0;
+
+    must(engine_flush(node->engine) == ERR_OK, "no flush");
+    collect(fleet, node);
+    while (engine_checkpoint(node->engine, &cursor, &live))
+        if (live.moved)
+            save(request_of(live.tag), &live);
+    node->walked_ns = engine_clock_ns(node->engine);
+}
+
+/* Steps until its clock has come to `until_ns`. */
+static void run(struct fleet *fleet, struct node *node, uint64_t until_ns)
+{
+    while (engine_clock_ns(node->engine) < until_ns) {
+        struct engine_step_info info;
+
+        while (node->running < SEQUENCES) {
+            struct request *request = next_request(fleet);
+
+            must(submit(node, request), "a request does not fit");
+            node->running++;
+        }
+        must(engine_step(node->engine, &info) == ERR_OK, "a step failed");
+        node->step_ns = info.end_ns - info.begin_ns;
+        collect(fleet, node);
+        if (fleet->interval_ns > 0 &&
+            engine_clock_ns(node->engine) - node->walked_ns >= fleet->interval_ns)
+            checkpoint(fleet, node);
+    }
+}
+
+/* What is in flight is gone too: it is counted as a whole step. */
+static void take_away(struct fleet *fleet, struct node *node)
+{
+    struct engine_checkpoint live;
+    struct engine_books books;
+    uint32_t cursor = 0;
+    uint64_t again = 0;
+
+    if (fleet->notice_ms > 0)
+        checkpoint(fleet, node);
+    else
+        fleet->lost_ns += node->step_ns, fleet->held_ns += node->step_ns;
+    engine_books(node->engine, &books);
+    while (engine_checkpoint(node->engine, &cursor, &live)) {
+        struct request *request = request_of(live.tag);
+
+        again += live.tokens_len - request->saved_len;
+        fleet->lost_ns += live.cost_ns - request->saved_ns;
+        request->kept_ns += request->saved_ns;
+        request->saved_ns = 0;
+        give_back(fleet, request);
+    }
+    fleet->tokens_again += again * EACH;
+    fleet->again_max = again * EACH > fleet->again_max ? again * EACH : fleet->again_max;
+    fleet->held_ns += books.held_ns;
+    fleet->recompute_ns += books.recompute_ns;
+    fleet->idle_ns += books.idle_ns;
+    engine_close(node->engine);
+    node->engine = NULL;
+}
+
+static void remove_node(struct fleet *fleet, struct node *node)
+{
+    must(node->engine, "a node is removed that is not there");
+    take_away(fleet, node);
+    fleet->removals++;
+    fleet->missing++;
+}
+
+/* --------------------------------------------------------------------------------- the fleet ---- */
+
+/* Everybody up to this time; requests go to and fro between events only. */
+static void run_all(struct fleet *fleet, uint64_t now_ms)
+{
+    for (int i = 0; i < NODES; i++) {
+        struct node *node = &fleet->node[i];
+
+        if (node->engine && now_ms > node->began_ms)
+            run(fleet, node, (now_ms - node->began_ms) * 1000000);
+    }
+}
+
+/* The trace is over: what runs is nobody's loss. */
+static void end_all(struct fleet *fleet)
+{
+    for (int i = 0; i < NODES; i++) {
+        struct engine_books books;
+
+        if (!fleet->node[i].engine)
+            continue;
+        engine_books(fleet->node[i].engine, &books);
+        fleet->held_ns += books.held_ns;
+        fleet->recompute_ns += books.recompute_ns;
+        fleet->idle_ns += books.idle_ns;
+        engine_close(fleet->node[i].engine);
+    }
+}
+
+static double share(const struct fleet *fleet, uint64_t part_ns)
+{
+    return 100.0 * (double)part_ns / (double)fleet->held_ns;
+}
+
+static uint64_t seconds(const char *text)
+{
+    char *end;
+    const double value = strtod(text, &end);
+
+    must(*text && !*end && value >= 0 && value <= 3600, "spot LOAD INTERVAL NOTICE, in seconds");
+    return (uint64_t)(value * 1e9);
+}
+
+int main(int argc, char **argv)
+{
+    static struct fleet fleet;
+    unsigned long long at_ms;
+    uint64_t before_ms = 0;
+    char word[8];
+    unsigned node;
+
+    log_init("spot", LOG_WARN, LOG_LOGFMT, true);
+    must(argc == 4, "spot LOAD INTERVAL NOTICE, in seconds, and events on standard input");
+    fleet.load_ns = seconds(argv[1]);
+    fleet.interval_ns = seconds(argv[2]);
+    fleet.notice_ms = seconds(argv[3]) / 1000000;
+    while (scanf("%llu %7s %u", &at_ms, word, &node) == 3) {
+        must(node < NODES && at_ms >= before_ms, "an event is out of order or of no such node");
+        before_ms = at_ms;
+        run_all(&fleet, at_ms);
+        if (strcmp(word, "add") == 0)
+            add(&fleet, &fleet.node[node], at_ms);
+        else
+            remove_node(&fleet, &fleet.node[node]);
+    }
+    must(feof(stdin) != 0, "an event cannot be read");
+    end_all(&fleet);
+    must(fleet.held_ns > 0, "nobody was there for any time");
+    printf(
+        "hours=%.2f removals=%llu requests=%llu lost_percent=%.4f recompute_percent=%.4f "
+        "reload_percent=%.4f load_percent=%.4f idle_percent=%.4f again_mean=%.1f again_max=%llu\n",
+        (double)fleet.held_ns / (double)SECOND / 3600, (unsigned long long)fleet.removals,
+        (unsigned long long)fleet.ended * EACH, share(&fleet, fleet.lost_ns),
+        share(&fleet, fleet.recompute_ns), share(&fleet, fleet.reload_ns),
+        share(&fleet, fleet.load_ns_all), share(&fleet, fleet.idle_ns),
+        fleet.removals > 0 ? (double)fleet.tokens_again / (double)fleet.removals : 0.0,
+        (unsigned long long)fleet.again_max);
+    return 0;
+}
