@@ -101,8 +101,8 @@ static enum err read_raised(struct commit *commit, const struct commit_batch *ba
                 db_message(commit->db), detail);
 }
 
-static enum err send_batch(struct commit *commit, const struct commit_batch *batch,
-                           struct commit_result *ret)
+static enum err send_rows(struct commit *commit, const struct commit_batch *batch,
+                          struct commit_result *ret)
 {
     struct db_result result = {0};
     enum err rc;
@@ -127,6 +127,14 @@ static enum err send_batch(struct commit *commit, const struct commit_batch *bat
         return rc;
     db_rollback(commit->db);
     return rc == ERR_LOST ? read_raised(commit, batch, ret) : rc;
+}
+
+static enum err send_batch(struct commit *commit, const struct commit_batch *batch,
+                           struct commit_result *ret)
+{
+    if (batch->checkpoints_count > 0)
+        return FAILPOINT_CALL("checkpoint", ERR_DATABASE, send_rows(commit, batch, ret));
+    return send_rows(commit, batch, ret);
 }
 
 /* Whether the rows order[first ..] can be stored; ERR_REJECTED when one cannot. */
