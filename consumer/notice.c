@@ -19,8 +19,6 @@
 #include "config/log.h"
 #include "consumer/notice_http.h"
 
-#define FRESH_NS ((uint64_t)CLOCK_NS_PER_S)
-
 enum {
     TIMEOUT_MS = 2000,
     CHANGE_S = 60,        /* how long gcp waits for a change */
@@ -122,6 +120,7 @@ struct asker {
     uv_timer_t timer;
     char key[KEY_SIZE]; /* "": none yet */
     uint64_t key_ns;    /* monotonic: since when it is had */
+    bool key_good;      /* it was good for an answer */
     char etag[HTTP_ETAG_SIZE];
     char event[64]; /* to be acknowledged */
     bool answered;  /* ever */
@@ -159,6 +158,7 @@ static void note_answer(struct asker *asker)
         log_info("notice.back", "source=%s what=%s", asker->service->name, asker->service->what);
     asker->answered = true;
     asker->failing = false;
+    asker->key_good = true;
 }
 
 /* Quiet as long as nobody was ever there. */
@@ -249,6 +249,7 @@ static bool keep_key(struct asker *asker, struct slice key)
     memcpy(asker->key, key.data, key.len);
     asker->key[key.len] = '\0';
     asker->key_ns = clock_mono_ns();
+    asker->key_good = false;
     return true;
 }
 
@@ -314,13 +315,11 @@ static void on_answer(void *context, const struct http_answer *answer)
         asker->etag[0] = '\0';
         note_status(asker, answer);
     } else if (refused && asker->service->shows_key && asker->key[0]) {
-        bool fresh = clock_mono_ns() - asker->key_ns < FRESH_NS;
-
-        asker->key[0] = '\0'; /* it is over; the next time with a new one */
-        if (fresh)
-            note_status(asker, answer);
-        else
+        asker->key[0] = '\0';
+        if (asker->key_good) /* it is over; at once with a new one */
             wait_ms(asker, 1);
+        else
+            note_status(asker, answer);
     } else if (answer->status == 404 && asker->service->none_is_404) {
         note_answer(asker);
         wait_ms(asker, interval_ms(asker));

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Leaving by hand and by signal: within the time, with status 0, everything committed, nothing lost;
+# also with no time at all, in the middle of a load, without a lease, and while PostgreSQL is away.
+. "$(dirname "$0")/worker_lib.sh"
+
+fresh_database
+fresh_topics
+slow="fixed_ns=20000000 pace=1" # 20 ms a step
+# shellcheck disable=SC2086
+write_settings $slow drain=10s
+set_up
+feed 600 200 40 8 >/dev/null 2>&1 # each runs for a second
+
+is_at_work() { # is_at_work NAME: requests of it are under way, as a commit said
+    sql_is t "select coalesce(bool_or(wip_ns > 0), false) from mserve.workers where name = '$1' and closed_at is null"
+}
+worker_at_work() { worker "$1" && wait_until 60 is_at_work "$1"; }
+told() { grep event=drain.done "$work/$1.log" | grep -oE "$2=[0-9a-z]*" | cut -d= -f2; } # told NAME KEY
+row() { sql "select $2 from mserve.workers where name = '$1' order by worker desc limit 1"; }
+
+# ---- mserve worker list and drain
+worker_at_work one
+list=$(mserve worker list)
+like "$list" "one .* sim +8 +1 .*working" "the list shows a worker, its tier, partitions and jobs, and that it works"
+is "$(mserve worker list --json | python3 -c 'import json, sys; w = json.load(sys.stdin)[0]; print(w["name"], w["state"], w["partitions"])')" "one working 8" "the same as JSON"
+is "$(mserve worker list --all | wc -l)" 2 "nobody else was ever there"
+id=$(sql "select worker from mserve.workers where name = 'one'")
+ok "it is asked to leave, by the beginning of its id" mserve worker drain "${id:0:18}" --within 30s
+ok "its row says so" wait_until 30 sql_is "operator|t" \
+    "select drain_why, drain_by between clock_timestamp() and leave_by + interval '2 s' from mserve.workers where worker = '$id' and draining"
+await one 40
+is $? 0 "it leaves with status 0"
+isnt "$(told one finished)" 0 "it finished what ran"
+is "$(told one kept)" 0 "all of it, for it fitted into the time"
+is "$(sql "select sum(lost_ns) from mserve.worker_ledger")" 0 "so nothing is lost"
+is "$(sql "select count(*) from mserve.partitions where owner is not null")" 0 "its partitions are free"
+is "$(mserve worker list | wc -l)" 1 "it is not in the list any more"
+like "$(mserve worker list --all)" "gone \(drained\)" "but among those that are gone"
+mserve worker drain one >/dev/null 2>&1
+is $? 8 "there is nobody to ask any more"
+mserve worker drain >/dev/null 2>&1
+is $? 1 "whom is to be said"
+mserve worker list one >/dev/null 2>&1
+is $? 1 "a list takes no id"
+
+# ---- a name that two have
+worker twin
+start twin2 mserve-worker --name twin
+wait_until 60 sql_is 2 "select count(*) from mserve.workers where name = 'twin' and closed_at is null"
+said=$(mserve worker drain twin 2>&1)
+is $? 1 "a name that two have names neither"
+like "$said" "more than one worker is twin" "and that is said"
+
+# ---- no time at all: what ran is kept for others, the rest is as it was
+ok "work goes on" wait_until 60 is_at_work twin
+mserve worker drain "$(sql "select max(worker::text) from mserve.workers where name = 'twin'")" --within 0s >/dev/null
+ok "one of them leaves" wait_until 40 sql_is 1 "select count(*) from mserve.workers where name = 'twin' and closed_why = 'drained'"
+wait_until 30 eval 'has_ended twin || has_ended twin2'
+gone=twin2 && has_ended twin && gone=twin
+await $gone 30
+is $? 0 "with status 0"
+is "$(told $gone finished)" 0 "having finished nothing more"
+kill -USR1 "$(pid_of "$([ $gone = twin ] && echo twin2 || echo twin)")"
+await "$([ $gone = twin ] && echo twin2 || echo twin)" 30
+is $? 0 "the other on SIGUSR1"
+is "$(sql "select string_agg(drain_why, ',') from mserve.workers where name = 'twin'")" "operator,operator" "both by an operator's wish"
+is "$(unexplained)" "0|0|0|0" "the books add up"
+
+# ---- too long for the time: nobody waits for what does not fit
+feed 100 200 1500 8 >/dev/null 2>&1 # 30 s each, of 10 s - 6 s
+worker_at_work long
+sleep 1
+stop long 30
+is $? 0 "requests that do not fit do not keep a worker"
+is "$(told long why)" signal "it says why it left"
+ok "in less than the time it had" [ "$(told long total_ms)" -lt 9500 ]
+isnt "$(told long kept)" 0 "and how many it gave back"
+
+# ---- while the model is loaded, and without a lease
+write_settings load_ns=600000000000 pace=1
+start loading mserve-worker --name loading
+sleep 1
+stop loading 10
+is $? 0 "in the middle of a load it goes at once"
+is "$(sql "select count(*) from mserve.workers where name = 'loading'")" 0 "it was never registered"
+# shellcheck disable=SC2086
+write_settings $slow
+sql "alter table mserve.workers rename to workers_away" >/dev/null
+worker waiting
+ok "a worker cannot register" wait_until 60 grep -q event=model.loaded "$work/waiting.log"
+stop waiting 20
+isnt $? 124 "and ends when it is told to"
+sql "alter table mserve.workers_away rename to workers" >/dev/null
+
+# ---- PostgreSQL is away for this test's database: what is finished waits for it, as long as there is time
+away() {
+    psql -X -q -d "$server_dsn user=postgres" -c "alter database \"$PGDATABASE\" allow_connections false" \
+        -c "select pg_terminate_backend(pid) from pg_stat_activity where datname = '$PGDATABASE'" >/dev/null
+}
+back() { psql -X -q -d "$server_dsn user=postgres" -c "alter database \"$PGDATABASE\" allow_connections true"; }
+# shellcheck disable=SC2086
+write_settings $slow drain=20s more="  drain_finish: 1s"
+worker_at_work cut
+ok "PostgreSQL goes away" away
+kill -TERM "$(pid_of cut)"
+ok "a worker is told to leave" wait_until 20 grep -q event=drain.begin "$work/cut.log"
+sleep 2
+ok "PostgreSQL is back" back
+await cut 30
+is $? 0 "the worker leaves with status 0 when it is back"
+is "$(sql "select closed_why from mserve.workers where name = 'cut'")" drained "in good order"
+isnt "$(told cut finished)" 0 "with what it had finished"
+# shellcheck disable=SC2086
+write_settings $slow drain=2s more="  drain_margin: 1s"
+worker_at_work late
+ok "PostgreSQL goes away for longer" away
+stop late 20
+is $? 12 "then it ends when its time is over"
+ok "PostgreSQL is back, later" back
+
+# ---- to the end
+write_settings fixed_ns=100000 pace=0
+worker last
+ok "all requests get their rows" wait_until 100 all_done
+ok "each line once, none beside" whole
+stop last 30
+is $? 0 "an idle worker leaves"
+is "$(unexplained)" "0|0|0|0" "the books add up to the end"
+done_testing
