@@ -15,14 +15,6 @@ from types import SimpleNamespace
 TABLES = ["jobs", "chunks", "workers", "partitions", "results", "attempts", "worker_ledger",
           "job_deltas", "checkpoints"]
 
-# Columns of later migrations, for a schema that has not got them.
-LATER = {
-    "attempts": {"attempt": 1, "tokens_kept": None, "tokens_lost": None, "kept_ns": 0,
-                 "recompute_ns": 0, "estimated": False},
-    "results": {"recompute_ns": 0, "resumed_tokens": 0, "numerics_changed": False},
-    "worker_ledger": {"sampled": 0},
-}
-
 
 class CannotLook(Exception):
     """The evidence is not there or cannot be read: nothing is said about mserve."""
@@ -87,7 +79,7 @@ def read_tables(dsn, keep_answers):
             statements.append(f"select '{table}|' || row_to_json(t) from"
                               f" (select {chosen} from mserve.{table}) t;")
     rows = {table: [] for table in TABLES}
-    found = SimpleNamespace(rows=rows, columns=columns, now=0, temp={})
+    found = SimpleNamespace(rows=rows, now=0, temp={})
     for line in ask(dsn, "\n".join(statements)):
         table, text = line.split("|", 1)
         if table == "now":
@@ -101,7 +93,7 @@ def read_tables(dsn, keep_answers):
 
 
 def row_of(table, text, keep_answers):
-    row = SimpleNamespace(**{**LATER.get(table, {}), **json.loads(text)})
+    row = SimpleNamespace(**json.loads(text))
     if table == "results":
         row.digest = hashlib.sha256(text.encode()).hexdigest()[:32]
         row.answer = answer_of(row) if keep_answers else None
@@ -314,7 +306,7 @@ def pairs_of(line):
 
 def gather(options):
     found = read_tables(options.dsn, options.reference is not None)
-    e = SimpleNamespace(**found.rows, now=found.now, temp=found.temp, columns=found.columns)
+    e = SimpleNamespace(**found.rows, now=found.now, temp=found.temp)
     e.options = options
     e.job = {job.job: job for job in e.jobs}
     e.worker = {worker.worker: worker for worker in e.workers}

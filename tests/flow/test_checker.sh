@@ -145,6 +145,19 @@ plant "an attempt too many" "update mserve.results set attempt = 3 where $some_r
 plant "an attempt that was booked nowhere" "insert into mserve.attempts (worker, seq, job, line, gpu_ns, why) select worker, 1, '$calm', 5, 1000000, 'fenced' from mserve.workers where name = 'w1'" \
     "^I3 worker w1 .* commit 1 booked 0 ns as lost, and its attempts lost 1000000 ns"
 
+checkpoint="insert into mserve.checkpoints (job, line, chunk, attempt, tokens, gpu_ns, worker, state)
+        select '$rough', 7, 0, 1, 12, 345, worker, '\\x00' from mserve.workers where name = 'w1'"
+plant "a checkpoint that is left over" "$checkpoint" "^I10 $id line 7 has its row, and a checkpoint of 12 tokens and 345 ns is left over"
+plant "a checkpoint that nobody handed over" "$checkpoint" "^I3 ([0-9]+) ns were handed over and \\1 ns taken over, so checkpoints should hold 0 ns, and they hold 345 ns"
+plant "a loss that no attempt tells of" "update mserve.jobs set lost_ns = lost_ns + 1 where job = '$calm'" "^I3 $id lost 1 ns, and its attempts tell of 0 ns"
+plant "a first attempt that went on" "update mserve.results set resumed_tokens = 3, attempt = 1 where $some_row" "^I11 $id line 0 went on at token 3, and says it is a first attempt"
+plant "a request that began anew" "insert into mserve.attempts (worker, seq, job, line, gpu_ns, why, tokens_kept) select worker, 1, '$calm', 5, 0, 'preempted', 6 from mserve.workers where name = 'w0'" \
+    "^I11 $id line 5 began at token 0 in attempt 1, and an earlier attempt had kept 6 tokens"
+on_rows=$(sql "select sum(output_tokens) from mserve.results")
+plant "tokens that were sampled twice" "update mserve.worker_ledger set sampled = 0; update mserve.worker_ledger set sampled = $on_rows + 41 where (worker, seq) = (select worker, min(seq) from mserve.worker_ledger group by worker limit 1)" \
+    "^I11 $((on_rows + 41)) tokens were sampled, and $on_rows are kept: 1 kills of 40 tokens each explain 40 of the 41" --kills 1 --interval-tokens 40
+plant "tokens that nobody sampled" "update mserve.worker_ledger set sampled = 0" "^I11 $on_rows tokens are on rows, and only 0 were sampled" --interval-tokens 40
+
 # ---------------------------------------------------------------- a nanosecond too many, everywhere
 one_ns() { # one_ns TABLE COLUMN WHERE SENTENCE
     plant "a nanosecond in $1.$2" "update mserve.$1 set $2 = $2 + 1 where $3" "$4"
@@ -213,4 +226,13 @@ sql "delete from mserve.results r where $some_row and ctid > (select min(ctid) f
 ok "and in the end it finds nothing wrong again" check "${evidence[@]}" "${kafka[@]}"
 said=$(MSERVE_POSTGRES_DSN="$server_dsn dbname=no_such_database" check 2>&1)
 is $? 2 "what cannot be looked at is not judged"
+
+# ---------------------------------------------------------------- guards taken out of the protocol
+fresh_database
+ok "a database for mutants" mserve migrate
+sql "alter database $PGDATABASE set synchronous_commit = off"
+said=$("$tree/tests/fault/mutants" "$MSERVE_POSTGRES_DSN" 2>&1)
+is $? 0 "each mutant of the protocol is caught, and none of the controls"
+mapfile -t table <<<"$said"
+note "${table[@]}"
 done_testing
