@@ -116,6 +116,7 @@ struct settings_worker {
     const char *notice_file;
     uint32_t commit_rows;
     uint64_t commit_interval_ms;
+    uint64_t checkpoint_interval_ms;
     uint64_t fetch_bytes_max;
     uint32_t requests_max;
     uint32_t threads;

@@ -124,6 +124,9 @@ static const struct setting rows[] = {
      "Results that are committed together, at most."},
     {"worker.commit_interval", DURATION(S, worker.commit_interval_ms), "500ms", "10ms", "1m", NULL,
      "How long a result waits for others to commit with; not when the device is idle."},
+    {"worker.checkpoint_interval", DURATION(S, worker.checkpoint_interval_ms), "2s", "10ms", "1h", NULL,
+     "How often the tokens of unfinished requests are saved; what came since is generated again when "
+     "the worker is lost."},
     {"worker.fetch_bytes_max", BYTES(S, worker.fetch_bytes_max), "64MiB", "1MiB", "4GiB", NULL,
      "Memory for requests that were read from Kafka and have not begun."},
     {"worker.requests_max", U32(S, worker.requests_max), "4096", "1", "1000000", NULL,

@@ -1,7 +1,7 @@
 /*
  * batch.h: what the device thread hands to the commit thread: every task that ended since the cut
- * before, and the engine's books at this cut. The two belong together: the cost on the tasks and the
- * work in progress add up with the books.
+ * before, checkpoints of those that did not, and the engine's books at this cut. They belong together:
+ * the cost on tasks and checkpoints and the work in progress add up with the books.
  *
  * The commit thread owns a batch that was posted.
  */
@@ -23,6 +23,27 @@ struct batch_job {
     uint64_t recompute_ns;
 };
 
+/* What an unfinished request has generated so far, copied as it is: the commit thread encodes it. */
+struct batch_checkpoint {
+    struct claim_chunk *chunk; /* held */
+    uint32_t index;            /* the line is chunk->first_line + index */
+    uint32_t attempt;
+    uint32_t tokens;
+    uint32_t tokens_before; /* in the one that it replaces */
+    uint64_t gpu_ns;        /* since that one */
+    uint64_t seed;
+    uint8_t prompt_key[CHECKPOINT_KEY_BYTES];
+    bool numerics_changed;
+    bool logprobs;
+    size_t at; /* in batch->words: its ids, and behind them its log-probabilities */
+};
+
+/* A request whose checkpoint cannot be used: it is to be deleted. */
+struct batch_discard {
+    struct claim_chunk *chunk; /* held */
+    uint32_t index;
+};
+
 struct batch {
     struct mail mail; /* first */
     struct task **task;
@@ -32,6 +53,16 @@ struct batch {
     struct engine_books books;
     struct batch_job *job;
     uint32_t jobs_count;
+    struct batch_checkpoint *checkpoint;
+    uint32_t checkpoints_count;
+    uint32_t checkpoints_cap;
+    uint32_t *words; /* of all checkpoints; the floats as their bits */
+    size_t words_len;
+    size_t words_cap;
+    struct batch_discard *discard;
+    uint32_t discards_count;
+    uint64_t saved_ns; /* at this cut: what is in checkpoints of what the unfinished have cost */
+    uint64_t sampled;  /* tokens since the cut before */
     unsigned stop; /* the stop that it answers (orders.h): the device has nothing left; 0: none */
 };
 
@@ -41,8 +72,19 @@ void batch_free(struct batch *batch); /* and its tasks; NULL is allowed */
 /* Takes the task over. */
 void batch_add(struct batch *batch, struct task *task, uint64_t now_ns);
 
+/* Copies what the walk shows; `task` is as it was before. */
+void batch_add_checkpoint(struct batch *batch, const struct task *task,
+                          const struct engine_checkpoint *live);
+void batch_add_discard(struct batch *batch, const struct task *task);
+
 /* Adds to the entry of the job, which is made when it is not there. */
 void batch_add_job(struct batch *batch, const struct batch_job *add);
+
+/* The cost of unfinished requests that is in no checkpoint. */
+static inline uint64_t batch_wip_ns(const struct batch *batch)
+{
+    return batch->books.live_ns - batch->saved_ns;
+}
 
 static inline struct batch *batch_of(struct mail *mail)
 {

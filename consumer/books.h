@@ -22,17 +22,21 @@ struct books_entry {
     uint64_t recompute_ns;
     uint64_t overhead_ns;
     uint64_t idle_ns;
-    uint64_t wip_ns; /* in unfinished requests, at the later cut */
+    uint64_t wip_ns; /* in unfinished requests and in no checkpoint, at the later cut */
 };
 
-/* `before` is the cut of the commit before; zeros at the start. */
+/*
+ * `before` is the cut of the commit before; zeros at the start. `saved_ns` is what of the cost of
+ * those unfinished at the later cut is in checkpoints, this cut's included.
+ */
 void books_between(const struct engine_books *before, const struct engine_books *after,
-                   struct books_entry *ret);
+                   uint64_t saved_ns, struct books_entry *ret);
 
 /*
- * held + wip before - (ended + shared + recompute + overhead + idle + wip after), where `ended_ns`
- * is the cost of all tasks that ended between the cuts.
+ * held + wip before - (out + shared + recompute + overhead + idle + wip after), where `out_ns` is what
+ * left the work in progress between the cuts: what ended tasks have cost beyond their checkpoints,
+ * and what went into checkpoints.
  */
-int64_t books_gap(const struct books_entry *entry, uint64_t wip_before_ns, uint64_t ended_ns);
+int64_t books_gap(const struct books_entry *entry, uint64_t wip_before_ns, uint64_t out_ns);
 
 #endif

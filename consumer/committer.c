@@ -8,6 +8,7 @@
 
 #include "config/backoff.h"
 #include "config/clock.h"
+#include "config/failpoint.h"
 #include "config/log.h"
 #include "consumer/batch.h"
 #include "consumer/books.h"
@@ -63,10 +64,10 @@ static void build(struct committer *committer, const struct batch *batch)
     struct books_entry entry;
     int64_t gap;
 
-    books_between(&committer->before, &batch->books, &entry);
+    books_between(&committer->before, &batch->books, batch->saved_ns, &entry);
     committer->frame.created_s = clock_wall_ms() / 1000;
     frozen_build(frozen, batch, &entry, &committer->frame);
-    gap = books_gap(&entry, committer->wip_ns, frozen->ended_ns);
+    gap = books_gap(&entry, committer->wip_ns, frozen->out_ns);
     if (gap != 0)
         log_error("books.gap", "gap_ns=%" PRId64 " msg=\"the engine's books do not add up\"", gap);
 
@@ -103,6 +104,15 @@ static void pause_ms(struct committer *committer, uint64_t ms)
         nanosleep(&piece, NULL);
 }
 
+static enum err send(struct committer *committer, struct commit_result *ret)
+{
+    const struct commit_batch *batch = &committer->frozen.batch;
+
+    if (batch->checkpoints_count == 0)
+        return commit_run(committer->commit, batch, ret);
+    return FAILPOINT_CALL("checkpoint", ERR_DATABASE, commit_run(committer->commit, batch, ret));
+}
+
 /* ERR_OK, ERR_LOST, or what makes every further try useless. */
 static enum err commit_until_known(struct committer *committer, const struct batch *batch,
                                    struct commit_result *ret)
@@ -111,9 +121,7 @@ static enum err commit_until_known(struct committer *committer, const struct bat
 
     for (;;) {
         uint64_t sent_ns = clock_mono_ns();
-        enum err err = is_lost(committer) || must_quit(committer)
-                           ? ERR_LOST
-                           : commit_run(committer->commit, &committer->frozen.batch, ret);
+        enum err err = is_lost(committer) || must_quit(committer) ? ERR_LOST : send(committer, ret);
 
         if (err == ERR_OK && !ret->landed_before) /* the gate renews the lease */
             gauges_extend(committer->options.gauges, sent_ns, committer->frozen.batch.lease_ms);
@@ -134,13 +142,14 @@ static void note_landed(struct committer *committer, const struct batch *batch,
     const struct commit_batch *sent = &committer->frozen.batch;
 
     committer->before = batch->books;
-    committer->wip_ns = batch->books.live_ns;
+    committer->wip_ns = batch_wip_ns(batch);
     atomic_store_explicit(&committer->booked_ns, batch->books.held_ns, memory_order_release);
     atomic_store_explicit(&committer->landed, sent->seq, memory_order_release);
     log_debug("commit.done",
-              "seq=%" PRId64 " rows=%u inserted=%u duplicate=%u attempts=%u wall_us=%" PRIu64,
+              "seq=%" PRId64 " rows=%u inserted=%u duplicate=%u attempts=%u checkpoints=%u "
+              "wall_us=%" PRIu64,
               sent->seq, sent->rows_count, result->rows_inserted, result->rows_duplicate,
-              sent->attempts_count, (clock_mono_ns() - began_ns) / 1000);
+              sent->attempts_count, sent->checkpoints_count, (clock_mono_ns() - began_ns) / 1000);
     if (result->rows_unstorable > 0)
         log_warn("commit.unstorable", "seq=%" PRId64 " rows=%u", sent->seq,
                  result->rows_unstorable);
@@ -149,7 +158,8 @@ static void note_landed(struct committer *committer, const struct batch *batch,
 /* On a device whose clock stands still when it is idle there may be nothing to book. */
 static bool says_nothing(const struct committer *committer, const struct batch *batch)
 {
-    return batch->count == 0 && committer->frozen.batch.books.held_ns == 0 && batch->stop == 0;
+    return batch->count == 0 && batch->checkpoints_count == 0 && batch->discards_count == 0 &&
+           committer->frozen.batch.books.held_ns == 0 && batch->stop == 0;
 }
 
 static void commit_batch(struct committer *committer, struct batch *batch)
@@ -249,9 +259,10 @@ struct mailbox *committer_mailbox(struct committer *committer)
     return &committer->mailbox;
 }
 
-void committer_set_fingerprint(struct committer *committer, const uint8_t numerics[32])
+void committer_set_model(struct committer *committer, const struct engine_model *model)
 {
-    response_fingerprint(numerics, committer->frame.fingerprint);
+    response_fingerprint(model->numerics, committer->frame.fingerprint);
+    committer->frozen.model = model;
 }
 
 void committer_adopt(struct committer *committer, const struct lease *lease)

@@ -11,6 +11,7 @@
 
 #include "consumer/gauges.h"
 #include "consumer/mailbox.h"
+#include "kernels/engine.h"
 #include "sql/db.h"
 #include "sql/lease.h"
 
@@ -35,8 +36,8 @@ enum err committer_start(const struct committer_options *options, struct committ
 /* Where the device thread posts batches. */
 struct mailbox *committer_mailbox(struct committer *committer);
 
-/* The numerics id, for the answers; before the first batch. */
-void committer_set_fingerprint(struct committer *committer, const uint8_t numerics[32]);
+/* For the answers and the checkpoints; before the first batch. Borrowed. */
+void committer_set_model(struct committer *committer, const struct engine_model *model);
 
 /* From now on commits are this worker's, from number 1. */
 void committer_adopt(struct committer *committer, const struct lease *lease);

@@ -2,6 +2,7 @@
 #include "consumer/device_loop.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,9 +37,12 @@ struct device_loop {
     unsigned changes_seen;
     uint64_t limits_seen_ns;
     uint64_t fits_seen_ns;
-    uint64_t cut_ns; /* monotonic: when the last batch was cut */
     struct pace pace;
-    bool idle; /* the engine had nothing to do in the last turn */
+    uint64_t cut_ns;   /* monotonic: when the last batch was cut, */
+    uint64_t cuts;     /* and how many there were */
+    uint64_t saved_ns; /* monotonic: when the last pass for checkpoints was, or nothing ran */
+    bool hand_over;    /* a partition began to leave of which something runs */
+    bool idle;         /* the engine had nothing to do in the last turn */
 };
 
 /* ------------------------------------------------------------------------------ arriving tasks ---- */
@@ -54,7 +58,9 @@ static void count_taken(struct device_loop *loop, const struct task *task)
 static void end_task(struct device_loop *loop, struct task *task, uint64_t now_ns)
 {
     assert(task->state == TASK_ENDED);
-    task_forget_prompt(task);
+    task_forget_input(task);
+    if (task->cost.output_tokens > task->told_tokens)
+        loop->open->sampled += task->cost.output_tokens - task->told_tokens;
     batch_add(loop->open, task, now_ns);
 }
 
@@ -64,6 +70,10 @@ static void receive(struct device_loop *loop, uint64_t now_ns)
     while (loop->inbox.first && loop->open->count < loop->options.results_max) {
         struct task *task = task_of(mail_list_next(&loop->inbox));
 
+        if (task->unusable) {
+            batch_add_discard(loop->open, task);
+            task->discarded_in = loop->cuts;
+        }
         if (task->state == TASK_ENDED) {
             count_taken(loop, task);
             end_task(loop, task, now_ns);
@@ -98,6 +108,8 @@ static void feed(struct device_loop *loop, uint64_t now_ns)
             return;
         lanes_take_first(&loop->lanes);
         count_taken(loop, task);
+        task->generated = task->resumed_len;
+        task->generated_at = loop->pace.steps;
         if (err)
             end_task(loop, task, now_ns);
     }
@@ -139,7 +151,8 @@ static void withdraw_unwanted(struct device_loop *loop, uint64_t now_ns)
     if (changes != loop->changes_seen) {
         loop->changes_seen = changes;
         withdraw_ready(loop, false, now_ns);
-        running_withdraw(&loop->running, false);
+        running_withdraw(&loop->running);
+        loop->hand_over = running_is_leaving(&loop->running);
     }
     if (now_ns - loop->limits_seen_ns >= LOOK_AT_LIMITS_NS) {
         loop->limits_seen_ns = now_ns;
@@ -159,6 +172,55 @@ static void collect(struct device_loop *loop, uint64_t now_ns)
                                       memory_order_relaxed);
         end_task(loop, task, now_ns);
     }
+}
+
+/* ------------------------------------------------------------------------------ checkpoints ---- */
+
+static bool saving_is_due(const struct device_loop *loop, uint64_t now_ns)
+{
+    return !running_is_empty(&loop->running) &&
+           now_ns - loop->saved_ns >= loop->options.checkpoint_interval_ns;
+}
+
+/*
+ * One line has one wish in a batch: where it has a checkpoint deleted, none is written. Nothing is
+ * for a partition that is lost.
+ */
+static bool wants_saving(const struct device_loop *loop, const struct task *task,
+                         const struct engine_checkpoint *live)
+{
+    return live->tokens_len > task->saved_tokens && !claim_chunk_is_dropped(task->chunk) &&
+           !(task->unusable && task->discarded_in == loop->cuts);
+}
+
+static void count_pass(struct gauges *gauges, uint64_t requests, uint64_t tokens, uint64_t ns)
+{
+    atomic_fetch_add_explicit(&gauges->checkpoint_passes, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gauges->checkpoint_requests, requests, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gauges->checkpoint_tokens, tokens, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gauges->checkpoint_ns, ns, memory_order_relaxed);
+}
+
+/* One pass over what runs; nothing is in flight. */
+static void save_running(struct device_loop *loop, uint64_t now_ns)
+{
+    uint64_t began_ns = clock_mono_ns(), requests = 0, tokens = 0;
+    struct engine_checkpoint live;
+    uint32_t cursor = 0;
+
+    while (engine_checkpoint(loop->engine, &cursor, &live)) {
+        struct task *task = running_task_of(live.tag);
+
+        if (!wants_saving(loop, task, &live))
+            continue;
+        batch_add_checkpoint(loop->open, task, &live);
+        task->saved_tokens = live.tokens_len;
+        task->saved_ns = live.cost_ns;
+        requests++;
+        tokens += live.tokens_len;
+    }
+    loop->saved_ns = now_ns;
+    count_pass(loop->options.gauges, requests, tokens, clock_mono_ns() - began_ns);
 }
 
 /* ------------------------------------------------------------------------------------ cuts ---- */
@@ -190,27 +252,41 @@ static void add_groups(struct device_loop *loop, struct batch *batch)
     }
 }
 
+/* What the unfinished have generated and cost that no batch and no checkpoint tells of. */
+static void add_running(struct device_loop *loop, struct batch *batch)
+{
+    struct engine_checkpoint live;
+    uint32_t cursor = 0;
+
+    while (engine_checkpoint(loop->engine, &cursor, &live)) {
+        struct task *task = running_task_of(live.tag);
+        uint64_t wip_ns = live.cost_ns - task->saved_ns;
+
+        task->generated = live.tokens_len;
+        task->generated_at = loop->pace.steps;
+        if (live.tokens_len > task->told_tokens) {
+            batch->sampled += live.tokens_len - task->told_tokens;
+            task->told_tokens = live.tokens_len;
+        }
+        batch->saved_ns += task->saved_ns;
+        if (wip_ns > 0)
+            batch_add_job(batch,
+                          &(struct batch_job){.job = task->chunk->job->id, .wip_ns = wip_ns});
+    }
+}
+
 static void cut(struct device_loop *loop, unsigned stop, uint64_t now_ns)
 {
     struct batch *batch = loop->open;
-    struct engine_checkpoint live;
-    uint32_t cursor = 0;
 
     if (loop->idle)
         engine_idle(loop->engine);
     engine_books(loop->engine, &batch->books);
-    while (engine_checkpoint(loop->engine, &cursor, &live)) {
-        struct task *task = running_task_of(live.tag);
-
-        task->generated = live.tokens_len;
-        task->generated_at = loop->pace.steps;
-        if (live.cost_ns > 0)
-            batch_add_job(batch,
-                          &(struct batch_job){.job = task->chunk->job->id, .wip_ns = live.cost_ns});
-    }
+    add_running(loop, batch);
     add_groups(loop, batch);
     batch->stop = stop;
     loop->open = batch_new();
+    loop->cuts++;
     loop->cut_ns = now_ns;
     atomic_fetch_add_explicit(&loop->options.gauges->batches_waiting, 1, memory_order_relaxed);
     mailbox_post(loop->options.batches, &batch->mail);
@@ -228,23 +304,46 @@ static bool is_due(const struct device_loop *loop, uint64_t now_ns)
 
     if (atomic_load_explicit(&loop->options.gauges->batches_waiting, memory_order_relaxed) > 0)
         return false;
+    if (loop->hand_over || saving_is_due(loop, now_ns))
+        return true;
     if (open->count == 0)
         return now_ns - loop->cut_ns >= loop->options.ledger_interval_ns;
     return open->count >= loop->options.commit_rows || nothing_to_do(loop) ||
            now_ns - open->first_ns >= loop->options.commit_interval_ns;
 }
 
-/* What is in flight is taken in first, so that the books and the live costs are of one moment. */
+/* Takes in what is in flight, so that tokens, costs and books are of one moment. */
+static enum err settle(struct device_loop *loop, uint64_t now_ns)
+{
+    enum err err = engine_flush(loop->engine);
+
+    if (!err)
+        collect(loop, now_ns);
+    return err;
+}
+
+/* Saves what runs, takes out what is to go on elsewhere; nothing is in flight. */
+static void save_and_hand_over(struct device_loop *loop, bool all, uint64_t now_ns)
+{
+    if (all && loop->open->discards_count > 0)
+        cut(loop, 0, now_ns); /* so that none is kept from being saved */
+    save_running(loop, now_ns);
+    running_hand_over(&loop->running, all);
+    collect(loop, now_ns);
+    loop->hand_over = false;
+}
+
 static enum err cut_when_due(struct device_loop *loop, uint64_t now_ns)
 {
     enum err err;
 
     if (!is_due(loop, now_ns))
         return ERR_OK;
-    err = engine_flush(loop->engine);
+    err = settle(loop, now_ns);
     if (err)
         return err;
-    collect(loop, now_ns);
+    if (loop->hand_over || saving_is_due(loop, now_ns))
+        save_and_hand_over(loop, false, now_ns);
     cut(loop, 0, now_ns);
     return ERR_OK;
 }
@@ -270,21 +369,20 @@ static void give_up_ready(struct device_loop *loop, uint64_t now_ns)
 
 static enum err stop_all(struct device_loop *loop, unsigned stop, uint64_t now_ns)
 {
-    enum err err;
-
     struct gauges *gauges = loop->options.gauges;
+    enum err err;
 
     give_up_ready(loop, now_ns);
     if (loop->finishing != stop)
         atomic_store_explicit(&gauges->stop_finished, 0, memory_order_relaxed);
+    running_withdraw(&loop->running);
+    err = settle(loop, now_ns);
+    if (err)
+        return err;
     atomic_store_explicit(&gauges->stop_kept,
                           atomic_load_explicit(&gauges->running, memory_order_relaxed),
                           memory_order_relaxed);
-    running_withdraw(&loop->running, true);
-    err = engine_flush(loop->engine);
-    if (err)
-        return err;
-    collect(loop, now_ns);
+    save_and_hand_over(loop, true, now_ns);
     assert(running_is_empty(&loop->running) && !lanes_first(&loop->lanes));
     loop->idle = true;
     atomic_store_explicit(&gauges->stopped_ns, now_ns, memory_order_relaxed);
@@ -353,6 +451,8 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
 
     if (loop->idle)
         engine_idle(loop->engine);
+    if (running_is_empty(&loop->running))
+        loop->saved_ns = now_ns;
     mail_list_append(&loop->inbox, &arrived);
     receive(loop, now_ns);
     if (stop != loop->answered) {
@@ -377,6 +477,17 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
     return ERR_OK;
 }
 
+/* What checkpoints cost, beside the time that the device was held. */
+static void log_passes(struct gauges *gauges)
+{
+    log_info("checkpoints.taken",
+             "passes=%" PRIuFAST64 " requests=%" PRIuFAST64 " tokens=%" PRIuFAST64
+             " us=%" PRIuFAST64 " held_us=%" PRIuFAST64,
+             atomic_load(&gauges->checkpoint_passes), atomic_load(&gauges->checkpoint_requests),
+             atomic_load(&gauges->checkpoint_tokens), atomic_load(&gauges->checkpoint_ns) / 1000,
+             atomic_load(&gauges->held_ns) / 1000);
+}
+
 static void *run(void *argument)
 {
     struct device_loop *loop = argument;
@@ -390,6 +501,7 @@ static void *run(void *argument)
         err = turn(loop, rest, &rest);
     if (err && loop->engine)
         loop->options.on_failed(loop->options.context, err);
+    log_passes(loop->options.gauges);
     return NULL;
 }
 

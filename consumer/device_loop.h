@@ -7,9 +7,15 @@
  * finished; cut a batch when one is due and the commit thread can take it.
  *
  * No step is launched after gauges.launch_until_ns, nor while too many finished results wait.
+ *
+ * CHECKPOINTS As often as the options say, the cut that is due then anyway (or one of its own) has a
+ * pass over what runs: the tokens of each request that gained some are copied into the batch. What
+ * was saved of partitions that are leaving is taken out then, and goes on with their next owner; a
+ * pass is made at once when one begins to leave.
+ *
  * A halt ends everything: what has not begun is given up; what runs goes on for as long as the halt
- * allows and one of it will be done by then; the rest is taken out with its cost, and a batch with the
- * number of the halt is cut; then the loop rests until it is told to go. It begins at rest. See
+ * allows and one of it will be done by then; the rest is saved and taken out with its cost, and a batch
+ * with the number of the halt is cut; then the loop rests until it is told to go. It begins at rest. See
  * orders.h.
  */
 #ifndef MSERVE_CONSUMER_DEVICE_LOOP_H
@@ -24,10 +30,11 @@
 struct device_loop_options {
     struct engine_options engine;
     struct gauges *gauges;
-    struct mailbox *batches;        /* to the commit thread */
-    uint32_t commit_rows;           /* a batch is cut at this many tasks, */
-    uint64_t commit_interval_ns;    /* or when its first task is so old, */
-    uint64_t ledger_interval_ns;    /* or, with no task at all, to book time: so often */
+    struct mailbox *batches;     /* to the commit thread */
+    uint32_t commit_rows;        /* a batch is cut at this many tasks, */
+    uint64_t commit_interval_ns; /* or when its first task is so old, */
+    uint64_t ledger_interval_ns; /* or, with no task at all, to book time: so often */
+    uint64_t checkpoint_interval_ns;
     uint32_t results_max;           /* finished and not yet in a batch: no steps beyond it */
     uint64_t request_time_limit_ns; /* from submission to the engine; 0: none */
     void (*on_opened)(void *context, enum err err); /* from the device thread, once */

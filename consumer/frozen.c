@@ -1,4 +1,7 @@
-/* frozen.c: one walk over the tasks, each of which becomes a row, an attempt, both or nothing. */
+/*
+ * frozen.c: one walk over the tasks, each of which becomes a row, an attempt, both or nothing, and one
+ * over the checkpoints.
+ */
 #include "consumer/frozen.h"
 
 #include <assert.h>
@@ -10,11 +13,14 @@ void frozen_release(struct frozen *frozen)
     free(frozen->partitions);
     free(frozen->chunks);
     free(frozen->rows);
+    free(frozen->checkpoints);
+    free(frozen->discards);
     free(frozen->attempts);
     free(frozen->jobs);
     free(frozen->claims);
     free(frozen->text_at);
     buffer_release(&frozen->text);
+    buffer_release(&frozen->states);
     *frozen = (struct frozen){0};
 }
 
@@ -123,42 +129,165 @@ static void add_row(struct frozen *frozen, const struct task *task,
         .input_tokens = task->cost.prompt_tokens,
         .cached_tokens = task->cost.cached_tokens,
         .output_tokens = task->cost.output_tokens,
-        .gpu_ns = keeps_cost ? task->cost.ns : 0,
-        .attempt = 1,
+        .gpu_ns = keeps_cost ? task->cost.ns - task->saved_ns : 0,
+        .attempt = task->attempt,
+        .resumed_tokens = task->resumed_len,
+        .recompute_ns = task->cost.recompute_ns,
+        .numerics_changed = task->numerics_changed,
     };
     write_text(frozen, row, task, frame);
 }
 
-static void add_attempt(struct frozen *frozen, const struct task *task, enum attempt_why why)
+static void add_attempt(struct frozen *frozen, const struct commit_attempt *attempt)
 {
-    uint32_t index = frozen->batch.attempts_count;
+    uint32_t index = frozen->batch.attempts_count++;
 
-    if (task->cost.ns == 0)
-        return;
     grow(&frozen->attempts, index, &frozen->attempts_cap, sizeof *frozen->attempts);
-    frozen->attempts[index] = (struct commit_attempt){
-        .job = task->chunk->job->id,
-        .line = task->chunk->first_line + task->index,
-        .gpu_ns = task->cost.ns,
-        .why = why,
-    };
-    frozen->batch.attempts_count++;
+    frozen->attempts[index] = *attempt;
+}
+
+/* A run that ended without a row of its own; one that cost nothing is not told of. */
+static void add_task_attempt(struct frozen *frozen, const struct task *task, enum attempt_why why)
+{
+    uint32_t saved = task->saved_tokens, made = task->cost.output_tokens;
+
+    if (task->cost.ns == 0 && task->cost.recompute_ns == 0)
+        return;
+    add_attempt(frozen, &(struct commit_attempt){
+                            .job = task->chunk->job->id,
+                            .line = task->chunk->first_line + task->index,
+                            .gpu_ns = task->cost.ns - task->saved_ns,
+                            .why = why,
+                            .attempt = task->attempt,
+                            .tokens_kept = (int32_t)(saved - task->resumed_len),
+                            .tokens_lost = (int32_t)(made > saved ? made - saved : 0),
+                            .kept_ns = task->saved_ns,
+                            .recompute_ns = task->cost.recompute_ns,
+                        });
+}
+
+/* Somebody else has it now, or will; or nobody wants it. */
+static enum attempt_why why_without_row(const struct task *task)
+{
+    if (task->status == TASK_CANCELLED)
+        return ATTEMPT_CANCELLED;
+    if (task->status == TASK_EXPIRED)
+        return ATTEMPT_DEADLINE;
+    return claim_chunk_is_leaving(task->chunk) ? ATTEMPT_FENCED : ATTEMPT_PREEMPTED;
+}
+
+/*
+ * The worker leaves, and all of the attempt is in a checkpoint of its own: the burial writes the
+ * attempt of each of these.
+ */
+static bool burial_tells(const struct task *task)
+{
+    return task->status == TASK_DROPPED && task->saved_tokens > task->resumed_len &&
+           task->saved_ns == task->cost.ns && !claim_chunk_is_leaving(task->chunk);
 }
 
 static void add_task(struct frozen *frozen, const struct task *task,
                      const struct response_frame *frame)
 {
     assert(task->state == TASK_ENDED);
-    frozen->ended_ns += task->cost.ns;
+    frozen->out_ns += task->cost.ns - task->saved_ns;
     if (claim_chunk_is_dropped(task->chunk)) {
-        add_attempt(frozen, task, ATTEMPT_FENCED);
+        add_task_attempt(frozen, task, ATTEMPT_FENCED);
         return;
     }
     if (task->status != TASK_DROPPED)
         add_row(frozen, task, frame);
-    if (task->status != TASK_COMPLETED && task->status != TASK_FAILED)
-        add_attempt(frozen, task, ATTEMPT_CANCELLED);
+    if (task->status != TASK_COMPLETED && task->status != TASK_FAILED && !burial_tells(task))
+        add_task_attempt(frozen, task, why_without_row(task));
 }
+
+/* ------------------------------------------------------------------------------ checkpoints ---- */
+
+static void encode(struct frozen *frozen, const struct batch *batch,
+                   const struct batch_checkpoint *from)
+{
+    const uint32_t *words = batch->words + from->at;
+    struct checkpoint checkpoint = {
+        .job = from->chunk->job->id,
+        .line = from->chunk->first_line + from->index,
+        .epoch = from->chunk->partition->epoch,
+        .attempt = from->attempt,
+        .seed = from->seed,
+        .numerics_changed = from->numerics_changed,
+        .tokens = words,
+        .tokens_len = from->tokens,
+        .logprobs = from->logprobs ? (const float *)(words + from->tokens) : NULL,
+    };
+
+    memcpy(checkpoint.prompt, from->prompt_key, sizeof checkpoint.prompt);
+    memcpy(checkpoint.model, frozen->model->digest, sizeof checkpoint.model);
+    memcpy(checkpoint.numerics, frozen->model->numerics, sizeof checkpoint.numerics);
+    checkpoint_encode(&checkpoint, &frozen->states);
+}
+
+/* What could not be saved because the partition is somebody else's is lost. */
+static void lose_checkpoint(struct frozen *frozen, const struct batch_checkpoint *from)
+{
+    add_attempt(frozen, &(struct commit_attempt){
+                            .job = from->chunk->job->id,
+                            .line = from->chunk->first_line + from->index,
+                            .gpu_ns = from->gpu_ns,
+                            .why = ATTEMPT_FENCED,
+                            .attempt = from->attempt,
+                            .tokens_lost = (int32_t)(from->tokens - from->tokens_before),
+                        });
+}
+
+static void add_checkpoint(struct frozen *frozen, const struct batch *batch,
+                           const struct batch_checkpoint *from)
+{
+    uint32_t index = frozen->batch.checkpoints_count;
+    size_t begin = frozen->states.len;
+
+    frozen->out_ns += from->gpu_ns;
+    if (claim_chunk_is_dropped(from->chunk)) {
+        lose_checkpoint(frozen, from);
+        return;
+    }
+    encode(frozen, batch, from);
+    grow(&frozen->checkpoints, index, &frozen->checkpoints_cap, sizeof *frozen->checkpoints);
+    frozen->checkpoints[index] = (struct commit_checkpoint){
+        .chunk = chunk_slot(frozen, from->chunk),
+        .line = from->chunk->first_line + from->index,
+        .attempt = from->attempt,
+        .tokens = from->tokens,
+        .gpu_ns = from->gpu_ns,
+        .state = {NULL, frozen->states.len - begin},
+    };
+    frozen->batch.checkpoints_count++;
+}
+
+static void add_discard(struct frozen *frozen, const struct batch_discard *from)
+{
+    uint32_t index = frozen->batch.discards_count;
+
+    if (claim_chunk_is_dropped(from->chunk))
+        return; /* its next owner finds it too */
+    grow(&frozen->discards, index, &frozen->discards_cap, sizeof *frozen->discards);
+    frozen->discards[index] = (struct commit_discard){
+        .chunk = chunk_slot(frozen, from->chunk),
+        .line = from->chunk->first_line + from->index,
+    };
+    frozen->batch.discards_count++;
+}
+
+/* The buffer has its final place now. */
+static void point_checkpoints(struct frozen *frozen)
+{
+    const char *at = frozen->states.data;
+
+    for (uint32_t i = 0; i < frozen->batch.checkpoints_count; i++) {
+        frozen->checkpoints[i].state.data = at;
+        at += frozen->checkpoints[i].state.len;
+    }
+}
+
+/* -------------------------------------------------------------------------- what else there is ---- */
 
 static void add_jobs(struct frozen *frozen, const struct batch *batch)
 {
@@ -196,15 +325,23 @@ void frozen_build(struct frozen *frozen, const struct batch *batch, const struct
 {
     frozen->batch = (struct commit_batch){0};
     frozen->builds++;
-    frozen->ended_ns = 0;
+    frozen->out_ns = 0;
     buffer_clear(&frozen->text);
+    buffer_clear(&frozen->states);
     for (uint32_t i = 0; i < batch->count; i++)
         add_task(frozen, batch->task[i], frame);
+    for (uint32_t i = 0; i < batch->checkpoints_count; i++)
+        add_checkpoint(frozen, batch, &batch->checkpoint[i]);
+    for (uint32_t i = 0; i < batch->discards_count; i++)
+        add_discard(frozen, &batch->discard[i]);
     add_jobs(frozen, batch);
     point_rows(frozen);
+    point_checkpoints(frozen);
     frozen->batch.partitions = frozen->partitions;
     frozen->batch.chunks = frozen->chunks;
     frozen->batch.rows = frozen->rows;
+    frozen->batch.checkpoints = frozen->checkpoints;
+    frozen->batch.discards = frozen->discards;
     frozen->batch.attempts = frozen->attempts;
     frozen->batch.jobs = frozen->jobs;
     frozen->batch.books = (struct commit_books){
@@ -215,4 +352,5 @@ void frozen_build(struct frozen *frozen, const struct batch *batch, const struct
         .overhead_ns = entry->overhead_ns,
         .idle_ns = entry->idle_ns,
     };
+    frozen->batch.sampled = batch->sampled;
 }

@@ -1,9 +1,9 @@
 /*
- * frozen.h: a batch as sql/commit.h wants it: rows, attempts, chunks, partitions and books, built
- * once and then given unchanged until its outcome is known.
+ * frozen.h: a batch as sql/commit.h wants it: rows, checkpoints, attempts, chunks, partitions and
+ * books, built once and then given unchanged until its outcome is known.
  *
  * Answers are written straight into one buffer, which rows point into. What belongs to a partition
- * that was dropped becomes an attempt: its cost is lost and no row is written.
+ * that was dropped becomes an attempt: its cost is lost and no row or checkpoint is written.
  *
  * One thread uses a `struct frozen`; it keeps its memory from batch to batch.
  */
@@ -25,14 +25,19 @@ struct frozen {
     struct commit_partition *partitions;
     struct commit_chunk *chunks;
     struct commit_row *rows;
+    struct commit_checkpoint *checkpoints;
+    struct commit_discard *discards;
     struct commit_attempt *attempts;
     struct commit_job *jobs;
     struct claim_partition **claims; /* [partitions_count] the same, as this worker knows them */
     struct buffer text;
     size_t *text_at; /* [rows] where the row's text begins; it ends where the next one's begins */
-    uint32_t partitions_cap, chunks_cap, rows_cap, attempts_cap, jobs_cap;
+    struct buffer states; /* of the checkpoints, one behind the other */
+    uint32_t partitions_cap, chunks_cap, rows_cap, checkpoints_cap, discards_cap, attempts_cap,
+        jobs_cap;
     uint64_t builds;
-    uint64_t ended_ns; /* cost of all tasks in it */
+    const struct engine_model *model; /* for checkpoints: set before the first; borrowed */
+    uint64_t out_ns; /* what its tasks have cost beyond their checkpoints, and its checkpoints */
 };
 
 void frozen_release(struct frozen *frozen);

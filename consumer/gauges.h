@@ -23,6 +23,13 @@ struct gauges {
     atomic_uint stop_kept;           /* for, and those that were taken out */
     atomic_uint_fast64_t stopped_ns; /* monotonic: when its batch was cut */
 
+    /* what checkpoints cost it, since the start: passes over what runs, requests and tokens that
+     * were copied, time of the clock on the wall */
+    atomic_uint_fast64_t checkpoint_passes;
+    atomic_uint_fast64_t checkpoint_requests;
+    atomic_uint_fast64_t checkpoint_tokens;
+    atomic_uint_fast64_t checkpoint_ns;
+
     /* requests that intake has posted and the device has not yet taken; both write */
     atomic_uint ready_requests;
     atomic_size_t ready_bytes;

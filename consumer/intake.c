@@ -170,6 +170,7 @@ static enum err open_all(struct intake *intake)
 
     intake->tools = (struct source_tools){
         .store = store_new(options->settings),
+        .model = options->model,
         .gauges = options->gauges,
         .requests_max = options->requests_max,
         .bytes_max = options->bytes_max,

@@ -19,6 +19,7 @@ struct intake_options {
     const struct settings *settings;
     const char *topic;
     const char *group;
+    const struct engine_model *model; /* that checkpoints are to be of; borrowed */
     struct prepare_options prepare;
     struct gauges *gauges;
     struct mailbox *tasks; /* to the device thread */

@@ -213,6 +213,7 @@ static void settle_prompt(struct prepare *prepare, const struct request *request
     }
     task->prompt = copy_prompt(prepare, request, from);
     task->prompt_len = len;
+    checkpoint_prompt_key(task->prompt, len, task->prompt_key);
     task->bytes += len * sizeof *task->prompt;
 }
 

@@ -54,6 +54,10 @@ enum err running_submit(struct running *running, struct task *task, uint64_t giv
         .stop_len = task->stop_len,
         .ignore_eos = task->ignore_eos,
         .include_stop = task->include_stop,
+        .logprobs = task->logprobs,
+        .resumed = task->resumed,
+        .resumed_len = task->resumed_len,
+        .resumed_logprobs = task->resumed_logprobs,
     };
     enum err err = engine_submit(running->engine, &request);
 
@@ -66,30 +70,48 @@ enum err running_submit(struct running *running, struct task *task, uint64_t giv
     }
     task->state = TASK_RUNNING;
     task->give_up_ns = give_up_ns;
-    task_forget_prompt(task);
+    task_forget_input(task);
     add(running, task);
     return ERR_OK;
 }
 
-void running_withdraw(struct running *running, bool all)
+static void stop(struct running *running, struct task *task, enum task_stop why)
+{
+    task->stop_why = why;
+    engine_cancel(running->engine, tag_of(task));
+}
+
+void running_withdraw(struct running *running)
 {
     for (struct task *task = running->newest; task; task = task->later) {
         enum task_status status;
 
-        if (task->stop_why == TASK_WITHDRAWN || !(all || task_is_unwanted(task, &status)))
-            continue;
-        task->stop_why = TASK_WITHDRAWN;
-        engine_cancel(running->engine, tag_of(task));
+        if (task->stop_why != TASK_WITHDRAWN && task_is_unwanted(task, &status))
+            stop(running, task, TASK_WITHDRAWN);
     }
+}
+
+bool running_is_leaving(const struct running *running)
+{
+    for (const struct task *task = running->newest; task; task = task->later)
+        if (task->stop_why == TASK_GOES_ON && claim_chunk_is_leaving(task->chunk))
+            return true;
+    return false;
+}
+
+void running_hand_over(struct running *running, bool all)
+{
+    for (struct task *task = running->newest; task; task = task->later)
+        if (task->stop_why == TASK_GOES_ON &&
+            (all || (task->saved_tokens > 0 && claim_chunk_is_leaving(task->chunk))))
+            stop(running, task, TASK_HANDED_OVER);
 }
 
 void running_withdraw_late(struct running *running, uint64_t now_ns)
 {
     for (struct task *task = running->newest; task; task = task->later) {
-        if (task->stop_why != TASK_GOES_ON || task->give_up_ns == 0 || now_ns < task->give_up_ns)
-            continue;
-        task->stop_why = TASK_TIMED_OUT;
-        engine_cancel(running->engine, tag_of(task));
+        if (task->stop_why == TASK_GOES_ON && task->give_up_ns > 0 && now_ns >= task->give_up_ns)
+            stop(running, task, TASK_TIMED_OUT);
     }
 }
 
@@ -120,8 +142,8 @@ static void end_cancelled(struct task *task)
                   "The request ran longer than its tier's time limit.", NULL);
         return;
     }
-    if (!task_is_unwanted(task, &status))
-        status = TASK_DROPPED; /* the worker leaves; somebody else will run it */
+    if (task->stop_why == TASK_HANDED_OVER || !task_is_unwanted(task, &status))
+        status = TASK_DROPPED;
     task_withdraw(task, status);
 }
 

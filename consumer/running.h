@@ -34,12 +34,19 @@ enum err running_submit(struct running *running, struct task *task, uint64_t giv
 /* A job's number as a group of requests, by which the engine knows what they have in common. */
 uint64_t running_group_of(struct uuid job);
 
-/* Takes out what nobody wants any more, or everything; their events come as any other's. */
-void running_withdraw(struct running *running, bool all);
+/* Takes out what nobody wants any more; their events come as any other's. */
+void running_withdraw(struct running *running);
 void running_withdraw_late(struct running *running, uint64_t now_ns);
 
 /* Whether there is one that will be done in that time, had it every token it may have. */
 bool running_any_fits(const struct running *running, const struct pace *pace, uint64_t left_ns);
+
+/*
+ * Takes out what is to go on elsewhere: all of it, or of partitions that are leaving what has a
+ * checkpoint. Nothing of it is in flight; it ends as TASK_DROPPED.
+ */
+void running_hand_over(struct running *running, bool all);
+bool running_is_leaving(const struct running *running); /* some of it is to go on elsewhere */
 
 /* The task that the event is for, ended with its outcome and its cost. */
 struct task *running_end(struct running *running, const struct engine_event *event);

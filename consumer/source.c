@@ -9,6 +9,7 @@
 #include "config/clock.h"
 #include "config/failpoint.h"
 #include "config/log.h"
+#include "consumer/resume.h"
 #include "consumer/task.h"
 #include "producer/message.h"
 
@@ -23,14 +24,19 @@ struct source {
     struct mail_list chunks;     /* behind the one being read */
     struct claim_chunk *reading; /* NULL: none */
     uint8_t seen[CHUNK_MAP_BYTES];
-    uint32_t found;      /* open lines of it that became tasks */
-    uint32_t unreadable; /* messages of its range, in this reading */
-    bool begun;          /* its range was given to the reader */
-    bool again;          /* it is read for the second time */
-    bool told;           /* that it cannot be read */
-    bool refused;        /* a body was not had from the store: nothing is known of its line */
-    uint64_t wait_ns;    /* not before this time, after a failure */
-    uint64_t moved_ns;   /* when something last came, or could not have come */
+    uint32_t found;              /* open lines of it that became tasks */
+    uint32_t unreadable;         /* messages of its range, in this reading */
+    struct arena arena;          /* of its checkpoints */
+    struct checkpoint_row *left; /* [left_count] what earlier attempts left, by line */
+    uint32_t left_count;
+    uint32_t resumed;  /* tasks that go on from one */
+    bool asked;        /* for its checkpoints */
+    bool begun;        /* its range was given to the reader */
+    bool again;        /* it is read for the second time */
+    bool told;         /* that it cannot be read */
+    bool refused;      /* a body was not had from the store: nothing is known of its line */
+    uint64_t wait_ns;  /* not before this time, after a failure */
+    uint64_t moved_ns; /* when something last came, or could not have come */
 };
 
 struct source *source_new(int32_t part)
@@ -43,6 +49,9 @@ struct source *source_new(int32_t part)
 
 void source_free(struct source *source)
 {
+    if (!source)
+        return;
+    arena_release(&source->arena);
     free(source);
 }
 
@@ -115,11 +124,26 @@ static void next_chunk(struct source *source)
     memset(source->seen, 0, sizeof source->seen);
     source->found = 0;
     source->unreadable = 0;
+    arena_clear(&source->arena);
+    source->left = NULL;
+    source->left_count = 0;
+    source->resumed = 0;
+    source->asked = false;
     source->begun = false;
     source->again = false;
     source->told = false;
     source->refused = false;
     source->wait_ns = 0;
+}
+
+static void log_resumed(const struct source *source)
+{
+    const struct claim_chunk *chunk = source->reading;
+
+    if (source->left_count > 0)
+        log_info("chunk.resumed", "job=%s chunk=%d part=%d checkpoints=%u resumed=%u",
+                 chunk->job->hex, chunk->chunk, chunk->partition->part, source->left_count,
+                 source->resumed);
 }
 
 /* The reader's own count goes last: after it the chunk may be on its way home. */
@@ -128,6 +152,7 @@ static void leave_chunk(struct source *source, struct source_tools *tools)
     struct claim_chunk *chunk = source->reading;
     uint32_t unread = lines_missing(source);
 
+    log_resumed(source);
     if (unread > 0)
         atomic_store_explicit(&chunk->incomplete, true, memory_order_release);
     atomic_fetch_sub_explicit(&tools->gauges->unread_lines, unread, memory_order_relaxed);
@@ -219,6 +244,47 @@ static bool fail_unreadable(struct source *source, struct source_tools *tools, u
     return end_unread(source, tools, now_ns, end_as_unreadable);
 }
 
+/* ---------------------------------------------------------------------------- checkpoints ---- */
+
+/*
+ * Whoever held the partition before may have left some; its first holder finds none. False: the
+ * database cannot be asked now. It is waited for: to begin anew instead would throw work away.
+ */
+static bool ask_for_checkpoints(struct source *source, struct source_tools *tools, uint64_t now_ns)
+{
+    const struct claim_chunk *chunk = source->reading;
+
+    if (chunk->partition->epoch > 1 && store_checkpoints(tools->store, chunk, &source->arena,
+                                                         &source->left, &source->left_count)) {
+        source->left_count = 0;
+        source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
+        return false;
+    }
+    source->asked = true;
+    return true;
+}
+
+static int by_line(const void *key, const void *element)
+{
+    int64_t line = *(const int64_t *)key, other = ((const struct checkpoint_row *)element)->line;
+
+    return (line > other) - (line < other);
+}
+
+static void resume(struct source *source, struct source_tools *tools, struct task *task)
+{
+    int64_t line = task->chunk->first_line + task->index;
+    const struct checkpoint_row *row;
+
+    if (source->left_count == 0 || task->state == TASK_ENDED)
+        return;
+    row = bsearch(&line, source->left, source->left_count, sizeof *source->left, by_line);
+    if (!row)
+        return;
+    resume_task(task, row, tools->model, &tools->arena);
+    source->resumed += task->resumed_len > 0;
+}
+
 /* ------------------------------------------------------------------------------- messages ---- */
 
 /*
@@ -277,8 +343,10 @@ static void take_message(struct source *source, struct source_tools *tools,
         task = task_of_blob(source, tools, index, &message);
     else
         task = prepare_task(&tools->prepare, chunk, index, message.custom_id, message.body);
-    if (task)
-        add_task(source, tools, task);
+    if (!task)
+        return;
+    resume(source, tools, task);
+    add_task(source, tools, task);
 }
 
 /* The range is through: the next chunk, or once more, or what is left over has its outcome. */
@@ -384,6 +452,8 @@ bool source_serve(struct source *source, struct source_tools *tools, uint64_t no
     }
     if (claim_job_wish(source->reading->job) != WISH_RUN)
         return end_unread(source, tools, now_ns, end_as_wished);
+    if (!source->asked && !ask_for_checkpoints(source, tools, now_ns))
+        return false;
     if (!source->begun)
         return begin_range(source, tools, now_ns);
     return read_some(source, tools, now_ns) || ask_after_silence(source, tools, now_ns);

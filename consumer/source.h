@@ -13,6 +13,9 @@
  *
  * A range that the log does not hold at all is asked for twice, too, and then missing.
  *
+ * Before a range is read, the checkpoints that earlier attempts left of its lines are asked for, in a
+ * statement behind the claim: such a task goes on from there (resume.h).
+ *
  * A body that was put aside and is not there any more, or is damaged, fails its line likewise.
  * Chunks of a job that is cancelled or expired are not read: their open lines become tasks with that
  * outcome, with the custom_ids of the index.
@@ -28,6 +31,7 @@
 #include "consumer/mailbox.h"
 #include "consumer/prepare.h"
 #include "consumer/store.h"
+#include "kernels/engine.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,6 +40,7 @@
 struct source_tools {
     struct log_reader *reader;
     struct store *store;
+    const struct engine_model *model; /* that checkpoints are to be of */
     struct prepare prepare;
     struct arena arena; /* of one question to the store */
     struct gauges *gauges;

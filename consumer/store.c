@@ -1,4 +1,4 @@
-/* store.c: two questions, their answers unpacked and checked. */
+/* store.c: three questions, their answers unpacked and checked. */
 #include "consumer/store.h"
 
 #include <stdlib.h>
@@ -99,4 +99,15 @@ enum err store_custom_ids(struct store *store, const struct claim_chunk *chunk, 
     if (!work_names(packed, chunk->lines, arena, ret))
         log_error("chunk.custom_ids_damaged", "job=%s chunk=%d", chunk->job->hex, chunk->chunk);
     return ERR_OK;
+}
+
+enum err store_checkpoints(struct store *store, const struct claim_chunk *chunk,
+                           struct arena *arena, struct checkpoint_row **ret, uint32_t *ret_count)
+{
+    enum err err = connected(store);
+
+    if (err)
+        return err;
+    return checkpoints_load(store->db, &chunk->job->id, chunk->first_line, chunk->lines, arena, ret,
+                            ret_count);
 }

@@ -1,6 +1,6 @@
 /*
  * store.h: what intake needs from PostgreSQL and not from the log: bodies that were put aside because
- * of their size, and the custom_ids of chunks whose lines get rows without being read.
+ * of their size, the custom_ids of chunks whose lines get rows without being read, and checkpoints.
  *
  * One thread uses a store; it has a connection of its own, made when it is first needed.
  */
@@ -11,6 +11,7 @@
 #include "config/errors.h"
 #include "config/settings.h"
 #include "consumer/claims.h"
+#include "sql/checkpoint.h"
 
 #include <stdint.h>
 
@@ -32,5 +33,9 @@ enum err store_body(struct store *store, const uint8_t sha256[32], struct arena 
  */
 enum err store_custom_ids(struct store *store, const struct claim_chunk *chunk, struct arena *arena,
                           struct slice *ret);
+
+/* What earlier attempts left of the chunk's lines, by line; *ret lies in the arena. */
+enum err store_checkpoints(struct store *store, const struct claim_chunk *chunk,
+                           struct arena *arena, struct checkpoint_row **ret, uint32_t *ret_count);
 
 #endif

@@ -23,6 +23,7 @@ struct task *task_new(struct claim_chunk *chunk, uint32_t index, struct slice cu
     task->chunk = claim_chunk_hold(chunk);
     task->index = index;
     task->endpoint = chunk->job->endpoint;
+    task->attempt = 1;
     task->custom_id = (struct slice){at, custom_id.len};
     at = put_text(at, custom_id);
     task->model = (struct slice){at, model.len};
@@ -36,6 +37,7 @@ void task_free(struct task *task)
         return;
     claim_chunk_release(task->chunk);
     free(task->prompt);
+    free(task->resumed);
     free(task->stop);
     free(task->block);
     free(task->error.code);
@@ -44,8 +46,25 @@ void task_free(struct task *task)
     free(task);
 }
 
-void task_forget_prompt(struct task *task)
+void task_resume(struct task *task, const struct checkpoint *from, bool numerics_changed)
 {
+    size_t ids = from->tokens_len * sizeof *task->resumed;
+    size_t floats = from->logprobs ? from->tokens_len * sizeof *task->resumed_logprobs : 0;
+
+    assert(task->state == TASK_READY && !task->resumed);
+    task->resumed = memcpy(xmalloc(ids + floats), from->tokens, ids);
+    if (floats > 0)
+        task->resumed_logprobs = memcpy(task->resumed + from->tokens_len, from->logprobs, floats);
+    task->resumed_len = task->saved_tokens = task->told_tokens = from->tokens_len;
+    task->numerics_changed = numerics_changed;
+    task->bytes += ids + floats;
+}
+
+void task_forget_input(struct task *task)
+{
+    free(task->resumed);
+    task->resumed = NULL;
+    task->resumed_logprobs = NULL;
     if (task->return_token_ids)
         return;
     free(task->prompt);

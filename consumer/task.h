@@ -8,6 +8,7 @@
 #ifndef MSERVE_CONSUMER_TASK_H
 #define MSERVE_CONSUMER_TASK_H
 
+#include "consumer/checkpoint.h"
 #include "consumer/claims.h"
 #include "consumer/mailbox.h"
 #include "kernels/engine.h"
@@ -26,7 +27,12 @@ enum task_state {
 enum task_status { TASK_COMPLETED, TASK_FAILED, TASK_CANCELLED, TASK_EXPIRED, TASK_DROPPED };
 
 /* Why a task is being taken out of the engine before its end. */
-enum task_stop { TASK_GOES_ON, TASK_TIMED_OUT, TASK_WITHDRAWN };
+enum task_stop {
+    TASK_GOES_ON,
+    TASK_TIMED_OUT,
+    TASK_WITHDRAWN,
+    TASK_HANDED_OVER, /* somebody else goes on from its checkpoint, whatever is wished by now */
+};
 
 /* A request that failed: an HTTP answer when status_code is not 0, else an `error` of the line. */
 struct task_error {
@@ -58,12 +64,26 @@ struct task {
     bool include_stop;
     bool return_token_ids;
     bool embedding_base64;
+    bool logprobs;
+    uint8_t prompt_key[CHECKPOINT_KEY_BYTES];
+
+    /* What earlier attempts left. */
+    uint32_t attempt;        /* this one's number, from 1 */
+    uint32_t *resumed;       /* malloc, with the log-probabilities: kept until submission */
+    float *resumed_logprobs; /* NULL unless `logprobs` */
+    uint32_t resumed_len;
+    bool numerics_changed; /* some of these were generated under another numerics id */
+    bool unusable;         /* there was a checkpoint, and it can not be gone on from */
 
     /* While it runs. */
     uint64_t give_up_ns; /* monotonic; 0: never */
     enum task_stop stop_why;
     uint32_t generated;    /* tokens, as seen when the engine had made */
     uint64_t generated_at; /* so many steps */
+    uint64_t saved_ns;     /* of its cost, what went into checkpoints */
+    uint32_t saved_tokens; /* in its checkpoint, resumed ones included */
+    uint32_t told_tokens;  /* counted in a batch's `sampled`, or resumed */
+    uint64_t discarded_in; /* number of the batch that deletes its unusable checkpoint */
     struct task *later;    /* device thread's list of running tasks */
     struct task *earlier;
 
@@ -85,8 +105,11 @@ struct task *task_new(struct claim_chunk *chunk, uint32_t index, struct slice cu
                       struct slice model);
 void task_free(struct task *task); /* NULL is allowed */
 
-/* Frees the prompt, unless the answer is to show it. */
-void task_forget_prompt(struct task *task);
+/* Goes on from there: copies the tokens. */
+void task_resume(struct task *task, const struct checkpoint *from, bool numerics_changed);
+
+/* Frees what the engine has copied: resumed tokens, and the prompt unless the answer shows it. */
+void task_forget_input(struct task *task);
 
 /* What becomes of a task that nobody waits for any more; false: it is still wanted. */
 bool task_is_unwanted(const struct task *task, enum task_status *ret);

@@ -186,6 +186,7 @@ static enum err start_device(struct worker *worker)
         .batches = committer_mailbox(worker->committer),
         .commit_rows = settings->commit_rows,
         .commit_interval_ns = settings->commit_interval_ms * (uint64_t)CLOCK_NS_PER_MS,
+        .checkpoint_interval_ns = settings->checkpoint_interval_ms * (uint64_t)CLOCK_NS_PER_MS,
         .ledger_interval_ns = settings->renew_ms * (uint64_t)CLOCK_NS_PER_MS,
         .results_max = 4 * settings->commit_rows,
         .request_time_limit_ns = worker->tier->request_time_limit_ms * (uint64_t)CLOCK_NS_PER_MS,
@@ -215,6 +216,7 @@ static enum err start_intake(struct worker *worker)
         .settings = worker->settings,
         .topic = worker->topic,
         .group = worker->group,
+        .model = engine_model(engine),
         .prepare = {.tokenizer = engine_tokenizer(engine),
                     .chat = chat_format(worker),
                     .context_max = engine_model(engine)->context_max,
@@ -267,7 +269,7 @@ static void after_opened(struct worker *worker)
     }
     log_info("model.loaded", "model=\"%s\" numerics=%s context=%u", model->name,
              model->numerics_text, model->context_max);
-    committer_set_fingerprint(worker->committer, model->numerics);
+    committer_set_model(worker->committer, model);
     worker->phase = REGISTERING;
     worker_register(worker);
 }

@@ -28,7 +28,8 @@ struct bench {
     atomic_int opened; /* 1 + enum err */
     struct engine_books before;
     uint64_t wip_ns;
-    uint64_t shared_ns, recompute_ns; /* of all batches */
+    uint64_t shared_ns, recompute_ns, sampled; /* of all batches */
+    uint64_t save_every_ns;                    /* set before it is opened; 0: never */
 };
 
 static void on_opened(void *context, enum err err)
@@ -67,6 +68,8 @@ static void bench_open(struct bench *bench, double pace, uint32_t sequences_max,
         .batches = &bench->batches,
         .commit_rows = 8,
         .commit_interval_ns = commit_interval_ns,
+        .checkpoint_interval_ns =
+            bench->save_every_ns > 0 ? bench->save_every_ns : 3600 * (uint64_t)CLOCK_NS_PER_S,
         .ledger_interval_ns = 3600 * (uint64_t)CLOCK_NS_PER_S,
         .results_max = 64,
         .on_opened = on_opened,
@@ -75,7 +78,7 @@ static void bench_open(struct bench *bench, double pace, uint32_t sequences_max,
         .context = bench,
     };
 
-    memset(bench, 0, sizeof *bench);
+    *bench = (struct bench){.save_every_ns = bench->save_every_ns};
     atomic_store(&bench->gauges.launch_until_ns, UINT64_MAX);
     mailbox_init(&bench->batches, -1);
     assert_int_equal(device_loop_start(&options, &bench->loop), ERR_OK);
@@ -101,23 +104,26 @@ static void post(struct bench *bench, struct task *task)
 static void assert_books(struct bench *bench, const struct batch *batch)
 {
     struct books_entry entry;
-    uint64_t ended = 0;
+    uint64_t out = 0;
     uint64_t wip = 0, shared = 0, recompute = 0;
 
     for (uint32_t i = 0; i < batch->count; i++)
-        ended += batch->task[i]->cost.ns;
+        out += batch->task[i]->cost.ns - batch->task[i]->saved_ns;
+    for (uint32_t i = 0; i < batch->checkpoints_count; i++)
+        out += batch->checkpoint[i].gpu_ns;
     for (uint32_t i = 0; i < batch->jobs_count; i++) {
         wip += batch->job[i].wip_ns;
         shared += batch->job[i].shared_ns;
         recompute += batch->job[i].recompute_ns;
     }
-    books_between(&bench->before, &batch->books, &entry);
-    assert_int_equal(books_gap(&entry, bench->wip_ns, ended), 0);
+    books_between(&bench->before, &batch->books, batch->saved_ns, &entry);
+    assert_int_equal(books_gap(&entry, bench->wip_ns, out), 0);
     assert_int_equal(wip, entry.wip_ns);
     assert_int_equal(shared, entry.shared_ns); /* jobs have all of it */
     assert_int_equal(recompute, entry.recompute_ns);
     bench->shared_ns += shared;
     bench->recompute_ns += recompute;
+    bench->sampled += batch->sampled;
     bench->before = batch->books;
     bench->wip_ns = entry.wip_ns;
 }
@@ -143,7 +149,7 @@ static void test_every_request_ends_once_and_the_books_add_up(void **state)
     enum { REQUESTS = 100 };
     uint8_t seen[REQUESTS] = {0};
     uint32_t ended = 0;
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
 
     (void)state;
@@ -175,7 +181,7 @@ static void test_every_request_ends_once_and_the_books_add_up(void **state)
 static void test_a_common_beginning_is_booked_on_its_job(void **state)
 {
     struct made made[2];
-    struct bench bench;
+    struct bench bench = {0};
     uint32_t ended = 0, cached = 0;
 
     (void)state;
@@ -205,7 +211,7 @@ static void test_a_common_beginning_is_booked_on_its_job(void **state)
 /* A job of two requests that comes behind one of sixty is not the last to be done. */
 static void test_jobs_are_served_in_turn(void **state)
 {
-    struct bench bench;
+    struct bench bench = {0};
     struct made large;
     struct made small;
     uint32_t ended = 0;
@@ -240,7 +246,7 @@ static void test_jobs_are_served_in_turn(void **state)
 /* Cancelled in mid-run: no answer, its cost is on it, and what had not begun cost nothing. */
 static void test_a_cancelled_job_ends_with_what_it_cost(void **state)
 {
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
     uint32_t ended = 0;
     uint64_t cost = 0;
@@ -273,7 +279,7 @@ static void test_a_cancelled_job_ends_with_what_it_cost(void **state)
 /* Told to stop: what runs comes out with its cost and no status of its own, then rest, then go on. */
 static void test_stop_gives_everything_back_and_go_goes_on(void **state)
 {
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
     struct batch *batch;
     uint32_t ended = 0;
@@ -426,7 +432,7 @@ static void test_a_stop_can_be_hurried(void **state)
 /* Told to go on and to stop again before it looks: the second stop has its answer, and one only. */
 static void test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed(void **state)
 {
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
     struct batch *batch;
 
@@ -454,7 +460,7 @@ static void test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed(vo
 /* After the time up to which the lease allows it nothing is launched; when it is extended, all is. */
 static void test_nothing_is_launched_after_the_lease(void **state)
 {
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
     struct batch *batch;
 
@@ -474,6 +480,296 @@ static void test_nothing_is_launched_after_the_lease(void **state)
     made_close(&made);
 }
 
+/* --------------------------------------------------------------------------------- checkpoints ---- */
+
+enum { ANSWER = 300 };
+
+/* What a request generates undisturbed: ids and the log-probability of each. */
+struct answer {
+    uint32_t tokens[ANSWER];
+    float logprobs[ANSWER];
+    uint32_t len;
+};
+
+static struct task *long_task(struct made *made, uint32_t index)
+{
+    struct task *task = made_task(made, index, 9, ANSWER);
+
+    task->return_token_ids = true;
+    task->logprobs = true;
+    task->ignore_eos = true;
+    return task;
+}
+
+/* The checkpoint as a later attempt finds it; its arrays are the batch's. */
+static struct checkpoint found(const struct batch *batch, const struct batch_checkpoint *from)
+{
+    const uint32_t *words = batch->words + from->at;
+
+    return (struct checkpoint){.tokens = words,
+                               .tokens_len = from->tokens,
+                               .logprobs = (const float *)(words + from->tokens)};
+}
+
+static struct answer undisturbed(struct bench *bench, struct made *made, uint32_t index)
+{
+    struct answer answer = {0};
+    struct batch *batch;
+
+    bench_open(bench, 0, 2, INTERVAL_NS);
+    post(bench, long_task(made, index));
+    batch = next_batch(bench);
+    assert_int_equal(batch->task[0]->tokens_len, ANSWER);
+    answer.len = ANSWER;
+    memcpy(answer.tokens, batch->task[0]->tokens, sizeof answer.tokens);
+    batch_free(batch);
+    bench_close(bench);
+    return answer;
+}
+
+static void assert_begins_as(const struct checkpoint *found, const struct answer *answer)
+{
+    assert_true(found->tokens_len <= answer->len);
+    assert_memory_equal(found->tokens, answer->tokens, found->tokens_len * sizeof(uint32_t));
+}
+
+/* Every pass saves what was gained since the one before; together they are never more than the cost. */
+static void test_passes_save_what_was_gained(void **state)
+{
+    struct bench bench = {.save_every_ns = 20 * CLOCK_NS_PER_MS};
+    struct answer answer[2];
+    uint64_t saved_ns[2] = {0};
+    uint32_t saved[2] = {0};
+    uint32_t ended = 0, passes = 0;
+    struct made made;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 2);
+    for (uint32_t i = 0; i < 2; i++)
+        answer[i] = undisturbed(&bench, &made, i);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    for (uint32_t i = 0; i < 2; i++)
+        post(&bench, long_task(&made, i));
+    while (ended < 2) {
+        struct batch *batch = next_batch(&bench);
+
+        for (uint32_t i = 0; i < batch->checkpoints_count; i++) {
+            const struct batch_checkpoint *from = &batch->checkpoint[i];
+            struct checkpoint checkpoint = found(batch, from);
+
+            assert_int_equal(from->tokens_before, saved[from->index]);
+            assert_true(from->tokens > saved[from->index] && from->gpu_ns > 0);
+            assert_int_equal(from->attempt, 1);
+            assert_begins_as(&checkpoint, &answer[from->index]);
+            saved[from->index] = from->tokens;
+            saved_ns[from->index] += from->gpu_ns;
+            passes++;
+        }
+        for (uint32_t i = 0; i < batch->count; i++) {
+            const struct task *task = batch->task[i];
+
+            assert_int_equal(task->status, TASK_COMPLETED);
+            assert_int_equal(task->saved_ns, saved_ns[task->index]);
+            assert_true(task->cost.ns > task->saved_ns);
+        }
+        ended += batch->count;
+        batch_free(batch);
+    }
+    assert_true(passes >= 2);
+    assert_int_equal(bench.sampled, 2 * ANSWER);
+    assert_true(atomic_load(&bench.gauges.checkpoint_passes) >= 2);
+    assert_int_equal(atomic_load(&bench.gauges.checkpoint_requests), passes);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* Lets one request run for a while and stops the loop; returns the batch with its checkpoint. */
+static struct batch *stopped_in_the_middle(struct bench *bench, struct task *task)
+{
+    struct batch *batch;
+    unsigned stop;
+
+    post(bench, task);
+    while (atomic_load(&bench->gauges.running) == 0)
+        usleep(1000);
+    usleep(40000);
+    stop = device_loop_halt(bench->loop, 0);
+    batch = next_batch(bench);
+    assert_int_equal(batch->stop, stop);
+    return batch;
+}
+
+/*
+ * Stopped twice in the middle of an answer, by workers that have nothing but the checkpoint of the
+ * one before: the answer is the one that an undisturbed run gives, and no token was made twice.
+ */
+static void test_an_answer_goes_on_where_it_was_left(void **state)
+{
+    struct bench bench = {0};
+    struct answer answer;
+    struct made made;
+    struct task *task;
+    struct batch *batch;
+    uint64_t sampled = 0;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
+    answer = undisturbed(&bench, &made, 0);
+    task = long_task(&made, 0);
+    for (uint32_t attempt = 1; attempt <= 2; attempt++) {
+        struct checkpoint checkpoint;
+
+        bench_open(&bench, 1, 2, INTERVAL_NS);
+        batch = stopped_in_the_middle(&bench, task);
+        assert_int_equal(batch->checkpoints_count, 1);
+        assert_int_equal(batch->count, 1);
+        assert_int_equal(batch->task[0]->status, TASK_DROPPED);
+        assert_int_equal(batch->task[0]->saved_ns, batch->task[0]->cost.ns); /* nothing is lost */
+        assert_true((attempt == 1) == (batch->task[0]->cost.recompute_ns == 0));
+        checkpoint = found(batch, &batch->checkpoint[0]);
+        assert_begins_as(&checkpoint, &answer);
+        task = long_task(&made, 0);
+        task_resume(task, &checkpoint, false);
+        sampled += bench.sampled;
+        batch_free(batch);
+        bench_close(&bench);
+    }
+    bench_open(&bench, 0, 2, INTERVAL_NS);
+    post(&bench, task);
+    batch = next_batch(&bench);
+    assert_int_equal(batch->task[0]->status, TASK_COMPLETED);
+    assert_int_equal(batch->task[0]->tokens_len, ANSWER);
+    assert_memory_equal(batch->task[0]->tokens, answer.tokens, sizeof answer.tokens);
+    assert_true(batch->task[0]->cost.recompute_ns > 0);
+    assert_int_equal(sampled + bench.sampled, ANSWER);
+    batch_free(batch);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* A checkpoint with the whole answer in it: the row is made, and nothing is generated. */
+static void test_an_answer_that_was_whole_is_told_at_once(void **state)
+{
+    struct bench bench = {0};
+    struct answer answer;
+    struct made made;
+    struct task *task;
+    struct batch *batch;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
+    answer = undisturbed(&bench, &made, 0);
+    task = long_task(&made, 0);
+    task_resume(task,
+                &(struct checkpoint){
+                    .tokens = answer.tokens, .tokens_len = answer.len, .logprobs = answer.logprobs},
+                false);
+    bench_open(&bench, 0, 2, INTERVAL_NS);
+    post(&bench, task);
+    batch = next_batch(&bench);
+    assert_int_equal(batch->task[0]->status, TASK_COMPLETED);
+    assert_int_equal(batch->task[0]->finish, ENGINE_LENGTH);
+    assert_memory_equal(batch->task[0]->tokens, answer.tokens, sizeof answer.tokens);
+    assert_int_equal(batch->task[0]->cost.ns, 0);
+    assert_int_equal(bench.sampled, 0);
+    batch_free(batch);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* A partition that is to go takes with it what runs, saved; what runs of others runs on. */
+static void test_what_leaves_is_saved_and_handed_over(void **state)
+{
+    struct bench bench = {0};
+    struct made stays, leaves;
+    struct batch *batch;
+
+    (void)state;
+    made_open(&stays, 1, ENDPOINT_COMPLETIONS, 1);
+    made_open(&leaves, 2, ENDPOINT_COMPLETIONS, 1);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    post(&bench, long_task(&stays, 0));
+    post(&bench, long_task(&leaves, 0));
+    while (atomic_load(&bench.gauges.running) < 2)
+        usleep(1000);
+    usleep(20000);
+    atomic_store(&leaves.partition->leaving, true);
+    atomic_fetch_add(&bench.gauges.changes, 1);
+    batch = next_batch(&bench);
+    assert_int_equal(batch->count, 1);
+    assert_ptr_equal(batch->task[0]->chunk, leaves.chunk);
+    assert_int_equal(batch->task[0]->status, TASK_DROPPED);
+    assert_int_equal(batch->task[0]->saved_ns, batch->task[0]->cost.ns);
+    assert_int_equal(batch->checkpoints_count, 2);
+    batch_free(batch);
+    batch = next_batch(&bench);
+    assert_ptr_equal(batch->task[0]->chunk, stays.chunk);
+    assert_int_equal(batch->task[0]->status, TASK_COMPLETED);
+    batch_free(batch);
+    bench_close(&bench);
+    made_close(&stays);
+    made_close(&leaves);
+}
+
+/* One that was cancelled has its row and no checkpoint beside it, also when both come at once. */
+static void test_what_nobody_wants_is_not_saved(void **state)
+{
+    struct bench bench = {0};
+    struct made made;
+    struct batch *batch;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    atomic_store(&made.job->wish, WISH_CANCEL); /* it is not told of: no change is noted */
+    batch = stopped_in_the_middle(&bench, long_task(&made, 0));
+    assert_int_equal(batch->checkpoints_count, 0);
+    assert_int_equal(batch->task[0]->status, TASK_CANCELLED);
+    assert_true(batch->task[0]->cost.ns > 0);
+    batch_free(batch);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/* The commit that deletes a checkpoint writes none for the same line; a later one does. */
+static void test_a_bad_checkpoint_goes_before_a_new_one_comes(void **state)
+{
+    struct bench bench = {.save_every_ns = 1};
+    struct made made;
+    struct task *task;
+    bool discarded = false, saved = false, stopped = false;
+    unsigned stop = 0;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    task = long_task(&made, 0);
+    task->unusable = true;
+    task->attempt = 4;
+    post(&bench, task);
+    while (!stopped) {
+        struct batch *batch = next_batch(&bench);
+
+        for (uint32_t i = 0; i < batch->discards_count; i++) {
+            assert_false(discarded);
+            assert_int_equal(batch->checkpoints_count, 0);
+            assert_ptr_equal(batch->discard[i].chunk, made.chunk);
+            discarded = true;
+        }
+        if (batch->checkpoints_count > 0) {
+            assert_true(discarded);
+            assert_int_equal(batch->checkpoint[0].attempt, 4);
+            if (!saved)
+                stop = device_loop_halt(bench.loop, 0);
+            saved = true;
+        }
+        stopped = saved && batch->stop == stop;
+        batch_free(batch);
+    }
+    bench_close(&bench);
+    made_close(&made);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -488,6 +784,12 @@ int main(void)
         cmocka_unit_test(test_a_stop_can_be_hurried),
         cmocka_unit_test(test_a_stop_is_answered_by_its_number_even_when_the_go_was_missed),
         cmocka_unit_test(test_nothing_is_launched_after_the_lease),
+        cmocka_unit_test(test_passes_save_what_was_gained),
+        cmocka_unit_test(test_an_answer_goes_on_where_it_was_left),
+        cmocka_unit_test(test_an_answer_that_was_whole_is_told_at_once),
+        cmocka_unit_test(test_what_leaves_is_saved_and_handed_over),
+        cmocka_unit_test(test_what_nobody_wants_is_not_saved),
+        cmocka_unit_test(test_a_bad_checkpoint_goes_before_a_new_one_comes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

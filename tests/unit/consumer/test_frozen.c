@@ -73,7 +73,7 @@ static void test_each_outcome_goes_where_it_belongs(void **state)
     assert_int_equal(frozen.batch.attempts_count, 2);
     assert_int_equal(row_costs(&frozen.batch), 30);
     assert_int_equal(attempt_costs(&frozen.batch), 8);
-    assert_int_equal(frozen.ended_ns, 38);
+    assert_int_equal(frozen.out_ns, 38);
     assert_int_equal(frozen.batch.partitions_count, 1);
     assert_int_equal(frozen.batch.chunks_count, 1);
     assert_int_equal(frozen.batch.jobs_count, 2);
@@ -113,11 +113,171 @@ static void test_a_lost_partition_leaves_its_cost_behind(void **state)
     assert_int_equal(row_costs(&frozen.batch), 10);
     assert_int_equal(attempt_costs(&frozen.batch), 20);
     assert_int_equal(frozen.batch.attempts[0].why, ATTEMPT_FENCED);
-    assert_int_equal(frozen.ended_ns, 30);
+    assert_int_equal(frozen.out_ns, 30);
     frozen_release(&frozen);
     batch_free(batch);
     made_close(&kept);
     made_close(&lost);
+}
+
+/* A request of line `index` that runs, and what it has generated: three tokens, 7 ns since the last. */
+static void save(struct batch *batch, struct made *made, uint32_t index)
+{
+    static const uint32_t tokens[] = {5, 300, 70000};
+    struct engine_checkpoint live = {.tokens = tokens, .tokens_len = 3, .cost_ns = 17};
+    struct task *task = made_task(made, index, 3, 9);
+
+    task->attempt = 2;
+    task->saved_tokens = 1;
+    task->saved_ns = 10;
+    task->prompt_key[0] = 0x5a;
+    batch_add_checkpoint(batch, task, &live);
+    task_free(task);
+}
+
+/* What runs goes into states that can be read again, under this worker's model. */
+static void test_checkpoints_are_encoded(void **state)
+{
+    struct batch *batch = batch_new();
+    struct engine_model model = {.digest = {1}, .numerics = {2}};
+    struct frozen frozen = {.model = &model};
+    struct made made;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 100);
+    for (uint32_t i = 0; i < 100; i++)
+        save(batch, &made, i);
+    batch->sampled = 200;
+    frozen_build(&frozen, batch, &entry, &frame);
+    assert_int_equal(frozen.batch.checkpoints_count, 100);
+    assert_int_equal(frozen.batch.sampled, 200);
+    assert_int_equal(frozen.out_ns, 700);
+    for (uint32_t i = 0; i < 100; i++) {
+        const struct commit_checkpoint *saved = &frozen.batch.checkpoints[i];
+        struct checkpoint got;
+        struct arena arena = {0};
+        const char *why;
+
+        assert_int_equal(checkpoint_decode(saved->state, &arena, &got, &why), ERR_OK);
+        assert_int_equal(saved->line, i);
+        assert_int_equal(saved->gpu_ns, 7);
+        assert_int_equal(saved->attempt, 2);
+        assert_int_equal(saved->tokens, 3);
+        assert_int_equal(got.line, i);
+        assert_int_equal(got.epoch, 1);
+        assert_int_equal(got.seed, i);
+        assert_int_equal(got.tokens[2], 70000);
+        assert_int_equal(got.prompt[0], 0x5a);
+        assert_int_equal(got.model[0], 1);
+        assert_int_equal(got.numerics[0], 2);
+        arena_release(&arena);
+    }
+    frozen_release(&frozen);
+    batch_free(batch);
+    made_close(&made);
+}
+
+/* The partition is somebody else's: what could not be saved is lost, and nothing is deleted there. */
+static void test_a_checkpoint_that_came_too_late_is_lost(void **state)
+{
+    struct batch *batch = batch_new();
+    struct engine_model model = {0};
+    struct frozen frozen = {.model = &model};
+    struct made made;
+    struct task *task;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 8);
+    save(batch, &made, 0);
+    task = made_task(&made, 1, 3, 2);
+    batch_add_discard(batch, task);
+    task_free(task);
+    frozen_build(&frozen, batch, &entry, &frame);
+    assert_int_equal(frozen.batch.checkpoints_count, 1);
+    assert_int_equal(frozen.batch.discards_count, 1);
+    assert_int_equal(frozen.batch.discards[0].line, 1);
+
+    atomic_store(&made.partition->dropped, true);
+    frozen_build(&frozen, batch, &entry, &frame);
+    assert_int_equal(frozen.batch.partitions_count, 0);
+    assert_int_equal(frozen.batch.checkpoints_count, 0);
+    assert_int_equal(frozen.batch.discards_count, 0);
+    assert_int_equal(frozen.batch.attempts_count, 1);
+    assert_int_equal(frozen.batch.attempts[0].why, ATTEMPT_FENCED);
+    assert_int_equal(frozen.batch.attempts[0].gpu_ns, 7);
+    assert_int_equal(frozen.batch.attempts[0].tokens_lost, 2);
+    assert_int_equal(frozen.out_ns, 7);
+    frozen_release(&frozen);
+    batch_free(batch);
+    made_close(&made);
+}
+
+/* Resumed with four tokens, ended with nine, of which six were saved: what its row or attempt says. */
+static struct task *resumed_task(struct made *made, uint32_t index)
+{
+    struct task *task = made_task(made, index, 3, 9);
+
+    task->attempt = 3;
+    task->resumed_len = 4;
+    task->saved_tokens = 6;
+    task->saved_ns = 10;
+    task->numerics_changed = true;
+    task->cost = (struct engine_cost){.ns = 15, .recompute_ns = 8, .output_tokens = 9};
+    return task;
+}
+
+static void test_what_was_saved_is_on_no_row_and_not_lost(void **state)
+{
+    struct batch *batch = batch_new();
+    struct frozen frozen = {0};
+    struct made made;
+    struct task *task;
+    const struct commit_attempt *attempt;
+    struct engine_event event = {.text = TEXT("hi")};
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 8);
+    task = resumed_task(&made, 0);
+    event.cost = task->cost;
+    task_finish(task, &event, 0);
+    batch_add(batch, task, 1);
+    task = resumed_task(&made, 1);
+    task_withdraw(task, TASK_DROPPED);
+    batch_add(batch, task, 1);
+    frozen_build(&frozen, batch, &entry, &frame);
+    assert_int_equal(frozen.batch.rows_count, 1);
+    assert_int_equal(frozen.batch.rows[0].gpu_ns, 5);
+    assert_int_equal(frozen.batch.rows[0].attempt, 3);
+    assert_int_equal(frozen.batch.rows[0].resumed_tokens, 4);
+    assert_int_equal(frozen.batch.rows[0].recompute_ns, 8);
+    assert_true(frozen.batch.rows[0].numerics_changed);
+    assert_int_equal(frozen.batch.attempts_count, 1);
+    attempt = &frozen.batch.attempts[0];
+    assert_int_equal(attempt->why, ATTEMPT_PREEMPTED);
+    assert_int_equal(attempt->gpu_ns, 5);
+    assert_int_equal(attempt->kept_ns, 10);
+    assert_int_equal(attempt->attempt, 3);
+    assert_int_equal(attempt->tokens_kept, 2);
+    assert_int_equal(attempt->tokens_lost, 3);
+    assert_int_equal(attempt->recompute_ns, 8);
+    assert_int_equal(frozen.out_ns, 10);
+
+    atomic_store(&made.partition->leaving, true);
+    frozen_build(&frozen, batch, &entry, &frame);
+    assert_int_equal(frozen.batch.attempts[0].why, ATTEMPT_FENCED);
+
+    /* All of it is saved: handed over, it is told of here; when the worker leaves, by its burial. */
+    task->saved_ns = task->cost.ns;
+    task->saved_tokens = task->cost.output_tokens;
+    frozen_build(&frozen, batch, &entry, &frame);
+    assert_int_equal(frozen.batch.attempts_count, 1);
+    assert_int_equal(frozen.batch.attempts[0].kept_ns, 15);
+    atomic_store(&made.partition->leaving, false);
+    frozen_build(&frozen, batch, &entry, &frame);
+    assert_int_equal(frozen.batch.attempts_count, 0);
+    frozen_release(&frozen);
+    batch_free(batch);
+    made_close(&made);
 }
 
 /* More rows than the first arrays hold: their texts still lie where the rows say. */
@@ -150,6 +310,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_outcome_goes_where_it_belongs),
         cmocka_unit_test(test_a_lost_partition_leaves_its_cost_behind),
+        cmocka_unit_test(test_checkpoints_are_encoded),
+        cmocka_unit_test(test_a_checkpoint_that_came_too_late_is_lost),
+        cmocka_unit_test(test_what_was_saved_is_on_no_row_and_not_lost),
         cmocka_unit_test(test_many_rows_keep_their_texts),
     };
 

@@ -32,6 +32,8 @@ static struct {
     uint32_t line;
 } the_log[LOG_MAX];
 
+static const char *body_text; /* of every body */
+
 static struct {
     int64_t position;
     int64_t last;
@@ -49,7 +51,6 @@ struct made_message {
 
 static rd_kafka_message_t *message_at(int64_t offset)
 {
-    static const char body[] = "{\"model\":\"m\",\"prompt\":\"p\",\"max_tokens\":1}";
     struct made_message *made = xcalloc(1, sizeof *made);
     struct message message = {.line = the_log[offset].line,
                               .custom_id = SLICE("name"),
@@ -61,8 +62,8 @@ static rd_kafka_message_t *message_at(int64_t offset)
     if (the_log[offset].kind != GARBAGE)
         message_encode(&message, &made->headers);
     if (the_log[offset].kind == BODY) {
-        made->raw.payload = (void *)(uintptr_t)body;
-        made->raw.len = sizeof body - 1;
+        made->raw.payload = (void *)(uintptr_t)body_text;
+        made->raw.len = strlen(body_text);
     }
     return &made->raw;
 }
@@ -164,6 +165,36 @@ enum err store_custom_ids(struct store *store, const struct claim_chunk *chunk, 
     return names_err;
 }
 
+/* What an earlier attempt left of each line; a state without bytes: nothing. */
+static struct {
+    struct buffer state[LINES];
+    enum err err;
+    unsigned asked;
+} left;
+
+enum err store_checkpoints(struct store *store, const struct claim_chunk *chunk,
+                           struct arena *arena, struct checkpoint_row **ret, uint32_t *ret_count)
+{
+    struct checkpoint_row *row = arena_zalloc(arena, chunk->lines, sizeof *row);
+    uint32_t count = 0;
+
+    (void)store;
+    left.asked++;
+    for (uint32_t i = 0; i < chunk->lines; i++) {
+        struct buffer *bytes = &left.state[i];
+
+        if (bytes->len > 0)
+            row[count++] = (struct checkpoint_row){
+                .line = i,
+                .attempt = 2,
+                .tokens = 2,
+                .state = {arena_copy(arena, bytes->data, bytes->len), bytes->len}};
+    }
+    *ret = row;
+    *ret_count = count;
+    return left.err;
+}
+
 /* --------------------------------------------------------------------------------- the bench ---- */
 
 struct bench {
@@ -173,6 +204,7 @@ struct bench {
     struct source_tools tools;
     struct source *source;
     uint64_t now_ns;
+    struct engine_model model;
     unsigned chunks_read;
 };
 
@@ -194,7 +226,11 @@ static void bench_open(struct bench *bench)
 
     *bench = (struct bench){.tokenizer = tokenizer_new_bytes(), .now_ns = CLOCK_NS_PER_S};
     memset(&reader, 0, sizeof reader);
+    body_text = "{\"model\":\"m\",\"prompt\":\"p\",\"max_tokens\":1}";
     body_err = names_err = ERR_OK;
+    left.err = ERR_OK;
+    left.asked = 0;
+    bench->model = (struct engine_model){.digest = {1}, .numerics = {2}, .vocab = 1000};
     made_open(&bench->made, 1, ENDPOINT_COMPLETIONS, LINES);
     bench->made.chunk->last_offset = LINES - 1;
     atomic_store(&bench->made.chunk->open_lines, LINES + 1);
@@ -204,6 +240,7 @@ static void bench_open(struct bench *bench)
         the_log[i].line = i;
     }
     bench->tools = (struct source_tools){.gauges = &bench->gauges,
+                                         .model = &bench->model,
                                          .requests_max = 100,
                                          .bytes_max = 1 << 20,
                                          .must_leave = never,
@@ -219,6 +256,9 @@ static void bench_close(struct bench *bench)
 {
     source_let_go(bench->source, &bench->tools);
     source_free(bench->source);
+    for (uint32_t i = 0; i < LINES; i++)
+        buffer_release(&left.state[i]);
+    memset(&left, 0, sizeof left);
     prepare_release(&bench->tools.prepare);
     arena_release(&bench->tools.arena);
     tokenizer_free(bench->tokenizer);
@@ -432,6 +472,133 @@ static void test_a_full_device_is_no_silence(void **state)
     bench_close(&bench);
 }
 
+/* -------------------------------------------------------------- what earlier attempts left ---- */
+
+/* The second holder of the partition, and the tokens 7 and 8 saved of line `index` by the first. */
+static struct checkpoint saved_of(struct bench *bench, uint32_t index)
+{
+    static const uint32_t tokens[] = {7, 8};
+    struct checkpoint saved = {
+        .job = made_uuid(1),
+        .line = index,
+        .epoch = 1,
+        .attempt = 2,
+        .seed = prepare_seed(made_uuid(1), index),
+        .tokens = tokens,
+        .tokens_len = 2,
+    };
+    struct tokens prompt = {0};
+
+    assert_int_equal(tokenizer_encode(bench->tokenizer, TEXT("p"), true, 9, &prompt), ERR_OK);
+    checkpoint_prompt_key(prompt.id, prompt.len, saved.prompt);
+    free(prompt.id);
+    memcpy(saved.model, bench->model.digest, sizeof saved.model);
+    memcpy(saved.numerics, bench->model.numerics, sizeof saved.numerics);
+    bench->made.partition->epoch = 2;
+    return saved;
+}
+
+/* The request has four tokens to generate, so two are left. */
+static void bench_open_wide(struct bench *bench)
+{
+    bench_open(bench);
+    body_text = "{\"model\":\"m\",\"prompt\":\"p\",\"max_tokens\":4}";
+}
+
+static void test_a_request_goes_on_from_its_checkpoint(void **state)
+{
+    struct bench bench;
+    struct task *task[LINES];
+    struct checkpoint saved;
+
+    (void)state;
+    bench_open_wide(&bench);
+    saved = saved_of(&bench, 1);
+    checkpoint_encode(&saved, &left.state[1]);
+    saved = saved_of(&bench, 3);
+    saved.numerics[0] = 9;
+    checkpoint_encode(&saved, &left.state[3]);
+    assert_int_equal(serve(&bench, task), LINES);
+    assert_int_equal(left.asked, 1);
+    assert_int_equal(task[0]->resumed_len, 0);
+    assert_int_equal(task[0]->attempt, 1);
+    assert_int_equal(task[1]->resumed_len, 2);
+    assert_int_equal(task[1]->resumed[1], 8);
+    assert_int_equal(task[1]->attempt, 3);
+    assert_int_equal(task[1]->saved_tokens, 2);
+    assert_false(task[1]->numerics_changed);
+    assert_int_equal(task[3]->resumed_len, 2);
+    assert_true(task[3]->numerics_changed); /* goes on, and says so */
+    free_all(task);
+    bench_close(&bench);
+}
+
+/* Damaged, cut short, of another line, of another model: begun anew, under the next number. */
+static void test_a_request_with_a_bad_checkpoint_begins_anew(void **state)
+{
+    struct bench bench;
+    struct task *task[LINES];
+    struct checkpoint saved;
+
+    (void)state;
+    bench_open_wide(&bench);
+    for (uint32_t i = 0; i < LINES; i++) {
+        saved = saved_of(&bench, i == 2 ? 0 : i);
+        if (i == 3)
+            saved.model[0] = 9;
+        checkpoint_encode(&saved, &left.state[i]);
+    }
+    left.state[0].data[145] ^= 1;
+    left.state[1].len--;
+    assert_int_equal(serve(&bench, task), LINES);
+    for (uint32_t i = 0; i < LINES; i++) {
+        assert_int_equal(task[i]->state, TASK_READY);
+        assert_true(task[i]->unusable);
+        assert_int_equal(task[i]->attempt, 3);
+        assert_int_equal(task[i]->resumed_len, 0);
+        assert_int_equal(task[i]->saved_tokens, 0);
+    }
+    free_all(task);
+    bench_close(&bench);
+}
+
+/* Without an answer nothing is begun: what was done already would be done again. */
+static void test_checkpoints_are_waited_for(void **state)
+{
+    struct bench bench;
+    struct task *task[LINES];
+    struct checkpoint saved;
+
+    (void)state;
+    bench_open_wide(&bench);
+    saved = saved_of(&bench, 1);
+    checkpoint_encode(&saved, &left.state[1]);
+    left.err = ERR_DATABASE;
+    assert_int_equal(serve(&bench, task), 0);
+    assert_int_equal(reader.begun, 0);
+    left.err = ERR_OK;
+    bench.now_ns += CLOCK_NS_PER_S;
+    assert_int_equal(serve(&bench, task), LINES);
+    assert_int_equal(task[1]->resumed_len, 2);
+    assert_int_equal(left.asked, 2);
+    free_all(task);
+    bench_close(&bench);
+}
+
+/* Nobody held the partition before: the question is not asked. */
+static void test_the_first_holder_asks_for_no_checkpoints(void **state)
+{
+    struct bench bench;
+    struct task *task[LINES];
+
+    (void)state;
+    bench_open(&bench);
+    assert_int_equal(serve(&bench, task), LINES);
+    assert_int_equal(left.asked, 0);
+    free_all(task);
+    bench_close(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +610,10 @@ int main(void)
         cmocka_unit_test(test_a_range_that_is_gone_is_asked_for_twice),
         cmocka_unit_test(test_a_silent_reader_is_begun_anew),
         cmocka_unit_test(test_a_full_device_is_no_silence),
+        cmocka_unit_test(test_a_request_goes_on_from_its_checkpoint),
+        cmocka_unit_test(test_a_request_with_a_bad_checkpoint_begins_anew),
+        cmocka_unit_test(test_checkpoints_are_waited_for),
+        cmocka_unit_test(test_the_first_holder_asks_for_no_checkpoints),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
