@@ -124,10 +124,12 @@ struct settings_worker {
     double price_on_demand_per_gpu_hour;
     const char *currency;
     const char *capacity;
+    const char *http;
 };
 
 struct settings_scheduler {
     uint64_t fold_interval_ms;
+    const char *http;
 };
 
 struct settings {

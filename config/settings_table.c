@@ -142,9 +142,15 @@ static const struct setting rows[] = {
      "The currency of prices."},
     {"worker.capacity", CHOICE(S, worker.capacity), "", NULL, NULL, "spot|on_demand|reserved",
      "How the worker's host was bought; empty: not said."},
+    {"worker.http", STRING(S, worker.http), "127.0.0.1:0", NULL, NULL, NULL,
+     "Address and port of /metrics, /livez and /readyz; port 0: one that is free, which the log "
+     "names, so that several workers share a host; empty: none."},
 
     {"scheduler.fold_interval", DURATION(S, scheduler.fold_interval_ms), "1s", "10ms", "1m", NULL,
      "How often progress is added up and jobs change their state."},
+    {"scheduler.http", STRING(S, scheduler.http), "127.0.0.1:0", NULL, NULL, NULL,
+     "Address and port of /metrics, /livez and /readyz; port 0: one that is free, which the log "
+     "names; empty: none."},
 };
 #undef S
 

@@ -10,10 +10,12 @@
 #include "config/clock.h"
 #include "config/failpoint.h"
 #include "config/log.h"
+#include "config/metrics.h"
 #include "consumer/batch.h"
 #include "consumer/books.h"
 #include "consumer/frozen.h"
 #include "consumer/response.h"
+#include "consumer/worker_metrics.h"
 #include "sql/commit.h"
 
 enum { REST_MS = 200, PAUSE_MIN_MS = 50, PAUSE_MAX_MS = 2000 };
@@ -90,6 +92,7 @@ static void drop_fenced(struct committer *committer, const struct commit_result 
                  claim->topic, claim->part, claim->epoch);
         atomic_store_explicit(&claim->dropped, true, memory_order_release);
     }
+    metrics_add(METRIC_FENCED, 0, result->fenced_count);
     atomic_fetch_add_explicit(&committer->options.gauges->changes, 1, memory_order_release);
     committer->options.on_fenced(committer->options.context);
 }
@@ -132,6 +135,7 @@ static enum err commit_until_known(struct committer *committer, const struct bat
         }
         if (err != ERR_AGAIN && err != ERR_DATABASE)
             return err;
+        metrics_add(METRIC_COMMIT_RETRIES, 0, 1);
         pause_ms(committer, backoff_next(&pause));
     }
 }
@@ -141,6 +145,7 @@ static void note_landed(struct committer *committer, const struct batch *batch,
 {
     const struct commit_batch *sent = &committer->frozen.batch;
 
+    worker_count_commit(sent, result, clock_mono_ns() - began_ns);
     committer->before = batch->books;
     committer->wip_ns = batch_wip_ns(batch);
     atomic_store_explicit(&committer->booked_ns, batch->books.held_ns, memory_order_release);

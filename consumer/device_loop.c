@@ -15,6 +15,7 @@
 #include "consumer/pace.h"
 #include "consumer/running.h"
 #include "consumer/task.h"
+#include "consumer/worker_metrics.h"
 
 enum { REST_MS = 50, LOOK_AT_LIMITS_NS = 100 * 1000 * 1000 };
 
@@ -356,6 +357,7 @@ static void show_progress(struct device_loop *loop)
     struct engine_books books;
 
     engine_books(loop->engine, &books);
+    worker_count_books(&books);
     atomic_store_explicit(&gauges->held_ns, books.held_ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&gauges->device_moves, 1, memory_order_relaxed);
 }
@@ -431,6 +433,7 @@ static enum err step(struct device_loop *loop, uint64_t now_ns)
     err = FAILPOINT_CALL("step", ERR_DEVICE, engine_step(loop->engine, &info));
     if (err)
         return err;
+    worker_count_step(&info);
     loop->idle = info.idle;
     pace_note(&loop->pace, info.steps, info.idle, now_ns);
     collect(loop, now_ns);

@@ -236,6 +236,11 @@ void intake_ring(struct intake *intake)
         assert(errno == EAGAIN);
 }
 
+bool intake_reaches_kafka(struct intake *intake, int timeout_ms)
+{
+    return log_reader_reaches_kafka(intake->tools.reader, timeout_ms);
+}
+
 void intake_tell_offset(struct intake *intake, int32_t part, int64_t offset)
 {
     struct tell *tell = xcalloc(1, sizeof *tell);

@@ -50,6 +50,9 @@ void intake_ring(struct intake *intake);
 /* Tells the lag tools: everything below `offset` of `part` is done. Any thread; best effort. */
 void intake_tell_offset(struct intake *intake, int32_t part, int64_t offset);
 
+/* Whether Kafka answers within that time; waits for it. Any thread, before intake_stop(). */
+bool intake_reaches_kafka(struct intake *intake, int timeout_ms);
+
 /* Ends the thread. Chunks still with it are let go. NULL is allowed. */
 void intake_stop(struct intake *intake);
 

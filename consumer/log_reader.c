@@ -7,6 +7,7 @@
 
 #include "config/buffer.h"
 #include "config/log.h"
+#include "config/metrics.h"
 #include "producer/kafka.h"
 
 enum {
@@ -144,6 +145,16 @@ void log_reader_close(struct log_reader *reader)
     free(reader->part);
     free(reader->topic);
     free(reader);
+}
+
+bool log_reader_reaches_kafka(struct log_reader *reader, int timeout_ms)
+{
+    const struct rd_kafka_metadata *metadata;
+
+    if (rd_kafka_metadata(reader->kafka, 0, reader->handle, &metadata, timeout_ms))
+        return false;
+    rd_kafka_metadata_destroy(metadata);
+    return true;
 }
 
 void log_reader_serve(struct log_reader *reader)
@@ -341,6 +352,7 @@ static enum err judge_error(const struct log_reader *reader, const struct log_pa
 {
     log_debug("log.error", "topic=%s part=%d offset=%lld reason=\"%s\"", reader->topic, part->part,
               (long long)part->position, rd_kafka_message_errstr(message));
+    metrics_add(METRIC_KAFKA_ERRORS, 0, 1);
     switch (message->err) {
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
     case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:

@@ -58,6 +58,9 @@ void log_reader_drop(struct log_reader *reader, int32_t part);
 /* Serves librdkafka's events; to be called now and then. */
 void log_reader_serve(struct log_reader *reader);
 
+/* Asks for the topic and waits for the answer, `timeout_ms` at most. Any thread. */
+bool log_reader_reaches_kafka(struct log_reader *reader, int timeout_ms);
+
 /* Commits an offset for lag tools; best effort, does not wait. */
 void log_reader_commit(struct log_reader *reader, int32_t part, int64_t offset);
 

@@ -379,6 +379,7 @@ static enum err start(struct worker *worker)
 
 static void stop(struct worker *worker)
 {
+    worker_health_stop(worker->health);
     intake_stop(worker->intake);
     device_loop_stop(worker->device);
     committer_stop(worker->committer);
@@ -401,13 +402,16 @@ enum err worker_run(const struct worker_options *options)
         goto done;
     worker->holdings = holdings_new(worker->topic, &worker->home);
     worker->chooser = chooser_new(worker->topic, enough_of(worker));
-    err = start(worker);
+    err = worker_health_open(worker, &worker->health);
+    if (!err)
+        err = start(worker);
     if (!err) {
         uv_run(&worker->loop, UV_RUN_DEFAULT);
         err = worker->end;
     }
     stop(worker);
     close_loop(worker);
+    worker_health_free(worker->health);
 done:
     free(worker);
     return err;

@@ -30,6 +30,7 @@
 #include "consumer/intake.h"
 #include "consumer/mailbox.h"
 #include "consumer/notice.h"
+#include "consumer/worker_health.h"
 #include "sql/db.h"
 #include "sql/lease.h"
 
@@ -111,6 +112,7 @@ struct worker {
     struct committer *committer;
     struct device_loop *device;
     struct intake *intake;
+    struct worker_health *health;
 };
 
 /* worker.c */

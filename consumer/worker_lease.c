@@ -7,6 +7,7 @@
 
 #include "config/clock.h"
 #include "config/log.h"
+#include "config/metrics.h"
 #include "kernels/engine.h"
 
 enum { BEAT_MS = 1000, RETRY_MS = 1000, CONNECT_MIN_MS = 250 };
@@ -55,6 +56,7 @@ void worker_lose(struct worker *worker)
              "had under way is dropped\"",
              uuid_format(worker->lease.worker, id), holdings_partitions(worker->holdings),
              holdings_chunks(worker->holdings));
+    metrics_add(METRIC_LEASE_LOST, 0, 1);
     committer_abandon(worker->committer);
     holdings_drop_all(worker->holdings);
     worker_note_change(worker);

@@ -4,6 +4,7 @@
 #include "config/clock.h"
 #include "config/failpoint.h"
 #include "config/log.h"
+#include "config/metrics.h"
 #include "scheduler/sweep.h"
 #include "sql/lease.h"
 #include "sql/migrate.h"
@@ -12,11 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FOLDING_MS_MAX = 10000 };
+enum { FOLDING_MS_MAX = 10000, SIGHT_MS = 5000 };
 
 struct scheduler {
     struct scheduler_options options;
     struct db *db;
+    uint64_t sighted_ns; /* when the queue was last looked at, for the metrics */
+    int64_t oldest;      /* delta then; 0: none */
+    uint64_t oldest_ns;  /* since when it is seen */
 };
 
 enum err scheduler_open(const struct scheduler_options *options, struct scheduler **ret)
@@ -44,12 +48,28 @@ void scheduler_close(struct scheduler *scheduler)
     free(scheduler);
 }
 
+/* In whichever state an event says that a job is now. */
+static void count_event(const char *event, const char *state)
+{
+    if (strcmp(event, "ended") == 0)
+        metrics_add(METRIC_JOBS_ENDED,
+                    strcmp(state, "completed") == 0 ? ENDED_COMPLETED
+                    : strcmp(state, "expired") == 0 ? ENDED_EXPIRED
+                                                    : ENDED_CANCELLED,
+                    1);
+    else if (strcmp(event, "expire") == 0)
+        metrics_add(METRIC_JOBS_TIMED_OUT, TIMED_OUT_WINDOW, 1);
+    else if (strcmp(event, "abandon") == 0)
+        metrics_add(METRIC_JOBS_TIMED_OUT, TIMED_OUT_UPLOAD, 1);
+}
+
 static void log_event(const struct db_result *events, int row)
 {
     struct slice event = db_get_slice(events, row, 0);
     struct slice state = db_get_slice(events, row, 2);
     char id[UUID_BATCH_SIZE];
 
+    count_event(event.data, state.data);
     uuid_format_batch(db_get_uuid(events, row, 1), id);
     if (strcmp(event.data, "stuck") == 0)
         log_error("job.stuck", "job=%s why=\"its counts would not fit; see ledger_check\"", id);
@@ -68,6 +88,7 @@ static bool is_event(const struct db_result *events, int row, const char *event)
 static enum err tick(struct scheduler *scheduler, bool *ret_active, bool *ret_more)
 {
     struct db_result events = {0};
+    int64_t stuck = 0;
     enum err rc;
 
     DB_FAILPOINTS_INSIDE(scheduler->db, "deltas.deleted", "");
@@ -80,8 +101,12 @@ static enum err tick(struct scheduler *scheduler, bool *ret_active, bool *ret_mo
         return rc;
     *ret_active = !is_event(&events, events.rows - 1, "standby");
     *ret_more = is_event(&events, events.rows - 1, "more");
-    for (int row = 0; *ret_active && row < events.rows - (int)*ret_more; row++)
+    for (int row = 0; *ret_active && row < events.rows - (int)*ret_more; row++) {
         log_event(&events, row);
+        stuck += is_event(&events, row, "stuck");
+    }
+    metrics_set(METRIC_JOBS_STUCK, 0, stuck);
+    metrics_add(METRIC_FOLDS, 0, *ret_active);
     db_result_release(&events);
     return ERR_OK;
 }
@@ -98,10 +123,34 @@ static enum err tick_while_more(struct scheduler *scheduler, bool (*stop)(void),
     return rc;
 }
 
+/* For the metrics alone: what it cannot see now it sees the next time. */
+static void take_sight(struct scheduler *scheduler, uint64_t now_ns)
+{
+    struct db_result sight = {0};
+    int64_t oldest;
+
+    if (now_ns - scheduler->sighted_ns < SIGHT_MS * (uint64_t)CLOCK_NS_PER_MS)
+        return;
+    scheduler->sighted_ns = now_ns;
+    if (db_exec(scheduler->db, QUERY_SCHEDULER_SIGHTS, DB_NO_PARAMS, &sight))
+        return;
+    metrics_set(METRIC_JOBS, OPEN_VALIDATING, db_get_i64(&sight, 0, 0));
+    metrics_set(METRIC_JOBS, OPEN_IN_PROGRESS, db_get_i64(&sight, 0, 1));
+    metrics_set(METRIC_JOBS, OPEN_CANCELLING, db_get_i64(&sight, 0, 2));
+    metrics_set(METRIC_DELTAS, 0, db_get_i64(&sight, 0, 3));
+    oldest = db_get_i64(&sight, 0, 4);
+    if (oldest != scheduler->oldest || oldest == 0)
+        scheduler->oldest_ns = now_ns;
+    scheduler->oldest = oldest;
+    metrics_set(METRIC_DELTAS_AGE, 0, (int64_t)(now_ns - scheduler->oldest_ns));
+    db_result_release(&sight);
+}
+
 enum err scheduler_round(struct scheduler *scheduler, bool (*stop)(void))
 {
     const struct scheduler_options *options = &scheduler->options;
     struct sweep_options sweep = {options->db, options->lease_ms, options->currency};
+    uint64_t swept = 0;
     bool active = false;
     enum err rc = ERR_OK;
 
@@ -112,10 +161,14 @@ enum err scheduler_round(struct scheduler *scheduler, bool (*stop)(void))
     }
     if (!rc)
         rc = tick_while_more(scheduler, stop, &active);
+    metrics_set(METRIC_ACTIVE, 0, active);
+    if (!rc)
+        take_sight(scheduler, clock_mono_ns());
     if (!rc && active)
         rc = lease_bury_expired(scheduler->db, NULL);
     if (!rc && active) {
-        rc = sweep_run(scheduler->db, &sweep, stop, NULL);
+        rc = sweep_run(scheduler->db, &sweep, stop, &swept);
+        metrics_add(METRIC_SWEPT_ROWS, 0, swept);
         if (rc == ERR_REJECTED || rc == ERR_INTERNAL)
             rc = ERR_OK; /* logged; one chunk that cannot be swept must not stop the folding */
     }

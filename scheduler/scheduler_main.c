@@ -1,11 +1,13 @@
 /* scheduler_main.c: the program mserve-scheduler: rounds until SIGTERM. */
 #include "config/backoff.h"
+#include "config/clock.h"
 #include "config/failpoint.h"
 #include "config/log.h"
 #include "config/options.h"
 #include "config/settings.h"
 #include "config/streams.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/scheduler_health.h"
 
 #include <signal.h>
 #include <time.h>
@@ -66,14 +68,16 @@ static struct scheduler_options options_of(const struct settings *settings)
 }
 
 /* A server that is away is waited for, with longer and longer pauses; all else ends the program. */
-static enum err serve(const struct scheduler_options *options)
+static enum err serve(const struct scheduler_options *options, struct scheduler_health *health)
 {
     struct scheduler *scheduler = NULL;
     struct backoff retry = {.min_ms = RETRY_MS_MIN, .max_ms = RETRY_MS_MAX};
     enum err rc = ERR_OK;
 
     while (!stop()) {
+        scheduler_health_begin(health, clock_mono_ns());
         rc = scheduler ? scheduler_round(scheduler, stop) : scheduler_open(options, &scheduler);
+        scheduler_health_end(health, clock_mono_ns(), rc);
         if (rc && rc != ERR_DATABASE)
             break;
         pause_ms(rc ? backoff_next(&retry) : options->interval_ms);
@@ -86,6 +90,7 @@ static enum err serve(const struct scheduler_options *options)
 
 int main(int argc, char **argv)
 {
+    struct scheduler_health *health = NULL;
     struct scheduler_options options;
     struct settings *settings;
     struct options_rest rest;
@@ -109,7 +114,10 @@ int main(int argc, char **argv)
     settings_log_init(settings, "mserve-scheduler", false);
     options = options_of(settings);
     log_info("scheduler.started", "interval_ms=%lu", (unsigned long)options.interval_ms);
-    rc = serve(&options);
+    rc = scheduler_health_open(settings->scheduler.http, &health);
+    if (!rc)
+        rc = serve(&options, health);
+    scheduler_health_close(health);
     log_info("scheduler.ended", "code=%s", err_name(rc));
     settings_free(settings);
     return err_exit_status(rc);

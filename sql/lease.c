@@ -3,6 +3,7 @@
 
 #include "config/failpoint.h"
 #include "config/log.h"
+#include "config/metrics.h"
 #include "sql/queries.h"
 
 #include <inttypes.h>
@@ -234,6 +235,7 @@ enum err lease_bury_expired(struct db *db, uint32_t *ret_count)
             rc = ERR_OK; /* its commit is in flight: the next time */
     }
     db_result_release(&expired);
+    metrics_add(METRIC_BURIALS, 0, count);
     if (ret_count)
         *ret_count = count;
     return rc;
