@@ -94,9 +94,7 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
     X(TOKENS_CACHED, COUNTER, "mserve_cached_tokens", "", WORKER, NONE, NONE, \
       "Of the prompt tokens on committed rows, those that were found in the KV cache.") \
     X(TOKENS_SAMPLED, COUNTER, "mserve_sampled_tokens", "", WORKER, NONE, NONE, \
-      "Tokens that the device sampled, also those that came to no row.") \
-    X(TOKENS_COMPUTED, COUNTER, "mserve_computed_tokens", "", WORKER, NONE, NONE, \
-      "Tokens that steps computed: of prompts, and one for each that was sampled.") \
+      "Tokens that the device sampled, as of the last commit; also those that came to no row.") \
     X(DEVICE_HELD, COUNTER, "mserve_device_held_seconds", "seconds", WORKER, NONE, NONE, \
       "Time that the worker has held its device, by the device's clock.") \
     X(DEVICE, COUNTER, "mserve_device_seconds", "seconds", WORKER, ACCOUNT, NONE, \
@@ -125,8 +123,6 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
       "How many requests shared a step: how full the batch is.") \
     X(SEQUENCES_MAX, GAUGE, "mserve_sequences_max", "", WORKER, NONE, NONE, \
       "How many requests may share a step: sequences_max of the tier.") \
-    X(KV_USAGE, GAUGE, "mserve_kv_usage_ratio", "ratio", WORKER, NONE, NONE, \
-      "Blocks of the KV cache that are in use or kept for later, of all of them.") \
     X(COMMIT_DURATION, HISTOGRAM, "mserve_commit_duration_seconds", "seconds", WORKER, NONE, CALL, \
       "How long commits took, from the first try to the answer that they had landed.") \
     X(COMMIT_ROWS, COUNTER, "mserve_commit_rows", "", WORKER, NONE, NONE, \

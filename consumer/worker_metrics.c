@@ -3,21 +3,13 @@
 
 #include "config/metrics.h"
 
-enum { BILLION = 1000000000 };
-
 void worker_count_step(const struct engine_step_info *info)
 {
     metrics_set(METRIC_STEPS, 0, (int64_t)info->steps);
-    metrics_set(METRIC_TOKENS_COMPUTED, 0, (int64_t)info->computed);
-    metrics_set(METRIC_TOKENS_SAMPLED, 0, (int64_t)info->sampled);
     if (info->rows == 0)
         return;
     metrics_observe(METRIC_STEP_DURATION, info->end_ns - info->begin_ns);
     metrics_observe(METRIC_STEP_SEQUENCES, info->sequences);
-    if (info->kv_blocks > 0)
-        metrics_set(METRIC_KV_USAGE, 0,
-                    (int64_t)(info->kv_blocks - info->kv_blocks_free) * BILLION /
-                        (int64_t)info->kv_blocks);
 }
 
 void worker_count_books(const struct engine_books *books)
@@ -91,6 +83,7 @@ void worker_count_commit(const struct commit_batch *batch, const struct commit_r
         lost_ns += batch->attempts[i].gpu_ns;
     }
     metrics_add(METRIC_DEVICE_LOST, 0, lost_ns);
+    metrics_add(METRIC_TOKENS_SAMPLED, 0, batch->sampled);
     /* Of a sending that landed without its reply, the counts are not known: all rows went in, as
      * far as this worker can tell. */
     metrics_add(METRIC_COMMIT_ROWS, 0,

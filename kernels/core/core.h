@@ -90,9 +90,7 @@ struct engine {
     struct flight flights[DEVICE_STEPS];
     unsigned oldest; /* of those in flight */
     unsigned in_flight;
-    uint64_t steps;    /* collected */
-    uint64_t computed; /* their rows */
-    uint64_t sampled;  /* their tokens that were kept */
+    uint64_t steps; /* collected */
 
     struct cost_scratch scratch;
     uint64_t *share_ns; /* [S] of the step being collected */
