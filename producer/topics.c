@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 15000, SEEN_TRIES = 100 };
+enum { TIMEOUT_MS = 15000, SEEN_TRIES = 100, COPIES_SAFE = 3 };
 
 struct admin {
     const struct settings *settings;
@@ -83,12 +83,18 @@ static enum err topic_error(struct admin *admin, const rd_kafka_topic_result_t *
     return kafka_fail(&admin->settings->kafka, &admin->trouble, what, err);
 }
 
-/* Requests are deleted by age alone, by the broker's clock, and kept as they were compressed. */
-static void set_configs(rd_kafka_NewTopic_t *topic, uint64_t retention_ms)
+/*
+ * Requests are deleted by age alone, by the broker's clock, and kept as they were compressed. What is
+ * acknowledged lies on two brokers where there are three copies, so that one may be lost; and a broker
+ * that lacks it never leads.
+ */
+static void set_configs(rd_kafka_NewTopic_t *topic, uint64_t retention_ms, uint32_t copies)
 {
     char retention[24];
 
     snprintf(retention, sizeof(retention), "%" PRIu64, retention_ms);
+    rd_kafka_NewTopic_set_config(topic, "min.insync.replicas", copies >= COPIES_SAFE ? "2" : "1");
+    rd_kafka_NewTopic_set_config(topic, "unclean.leader.election.enable", "false");
     rd_kafka_NewTopic_set_config(topic, "retention.ms", retention);
     rd_kafka_NewTopic_set_config(topic, "retention.bytes", "-1");
     rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "delete");
@@ -109,7 +115,7 @@ static enum err create_topic(struct admin *admin, const char *name, uint32_t par
 
     if (topic == NULL)
         return fail(ERR_SETTINGS, "the topic %s cannot be made: %s", name, why);
-    set_configs(topic, kafka->retention_ms);
+    set_configs(topic, kafka->retention_ms, kafka->replication);
     rd_kafka_CreateTopics(admin->client, &topic, 1, admin->options, admin->queue);
     rd_kafka_NewTopic_destroy(topic);
     snprintf(what, sizeof(what), "make the topic %s", name);
@@ -178,6 +184,20 @@ static const char *find_config(const rd_kafka_ConfigEntry_t **entries, size_t co
     return NULL;
 }
 
+/* With three copies a broker may be lost, if what was acknowledged lay on two. Who made it otherwise is
+ * told, and may have reasons. */
+static void warn_of_loss(const struct settings *settings, const char *name, const char *least,
+                         const char *unclean)
+{
+    if (settings->kafka.replication < COPIES_SAFE)
+        return;
+    if ((least != NULL && atoi(least) < 2) || (unclean != NULL && strcmp(unclean, "true") == 0))
+        log_warn("topic.may_lose",
+                 "the topic %s may lose what it acknowledged when a broker dies: "
+                 "min.insync.replicas should be 2, unclean.leader.election.enable false",
+                 name);
+}
+
 /* A topic that deletes requests before their window has passed loses them: refused. */
 static enum err check_configs(const struct settings *settings, const char *name,
                               const rd_kafka_ConfigEntry_t **entries, size_t count)
@@ -204,6 +224,8 @@ static enum err check_configs(const struct settings *settings, const char *name,
     else if (policy != NULL && strcmp(policy, "delete") != 0)
         rc = fail(ERR_SETTINGS, "the topic %s has cleanup.policy=%s; it must be delete", name,
                   policy);
+    warn_of_loss(settings, name, find_config(entries, count, "min.insync.replicas"),
+                 find_config(entries, count, "unclean.leader.election.enable"));
     buffer_release(&window);
     return rc;
 }
