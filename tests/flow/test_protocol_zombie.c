@@ -42,16 +42,19 @@ static void await_rows(void)
 }
 
 /*
- * Buries and claims until it has everything; how often it had to after the lease ran out. Each time
- * takes a lock time-out at most.
+ * Buries and claims until it has everything; how often it had to after the lease ran out, and after it
+ * had itself been connected for so long. Each time takes a lock time-out at most.
  */
 static unsigned take_all(struct queue_worker *heir)
 {
     unsigned late = 0;
 
     while (heir->partitions_count < QUEUE_PARTITIONS) {
-        late += pg_number(db, "select count(*) from mserve.workers where name = 'zombie' and "
-                              "closed_at is null and lease_until < clock_timestamp()") > 0;
+        late += pg_number(heir->db,
+                          "select count(*) from mserve.workers where name = 'zombie' and "
+                          "closed_at is null and lease_until < clock_timestamp() and "
+                          "(select backend_start from pg_stat_activity where pid = "
+                          "pg_backend_pid()) < clock_timestamp() - lease_ms * interval '1 ms'") > 0;
         assert_int_equal(lease_bury_expired(heir->db, NULL), ERR_OK);
         queue_worker_claim(heir, QUEUE_PARTITIONS - heir->partitions_count);
         usleep(5000);
