@@ -26,6 +26,7 @@ enum err cli_connect(struct cli *cli, bool check)
         .dsn = cli->settings->postgres.dsn,
         .password = cli->settings->postgres.password,
         .application_name = cli->program,
+        .reply_timeout_ms = cli->reply_timeout_ms,
     };
     enum err rc = db_open(&options, &cli->db);
 

@@ -14,7 +14,8 @@
 struct cli {
     const char *program;
     struct settings *settings;
-    struct db *db; /* NULL until cli_connect() */
+    struct db *db;             /* NULL until cli_connect() */
+    uint32_t reply_timeout_ms; /* as in struct db_options; for the connection */
 };
 
 /* Before anything else: there are three streams, and errors are plain sentences on the last. */

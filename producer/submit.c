@@ -17,6 +17,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* No statement of an upload takes as long: a server that is silent for this time is not there. */
+enum { REPLY_TIMEOUT_MS = 20000 };
+
 static void on_spool_cb(void *data, uint64_t bytes)
 {
     struct submit *submit = data;
@@ -339,6 +342,7 @@ enum err submit_run(struct cli *cli, const struct submit_options *options)
     bool accepted = false;
     enum err rc = submit_check_options(&submit);
 
+    cli->reply_timeout_ms = REPLY_TIMEOUT_MS;
     progress_init(&submit.progress, false);
     if (rc == ERR_OK)
         rc = input_open(options->file, &submit.input);

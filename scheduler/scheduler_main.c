@@ -12,7 +12,7 @@
 #include <signal.h>
 #include <time.h>
 
-enum { RETRY_MS_MIN = 500, RETRY_MS_MAX = 10000, DELTAS_MAX = 1000000 };
+enum { RETRY_MS_MIN = 500, RETRY_MS_MAX = 10000, DELTAS_MAX = 250000 };
 
 static const char *config_path;
 
@@ -55,13 +55,13 @@ static struct scheduler_options options_of(const struct settings *settings)
         .db = {.dsn = settings->postgres.dsn,
                .password = settings->postgres.password,
                .application_name = "mserve-scheduler",
-               .reply_timeout_ms = 120000,
-               .statement_timeout_ms = 60000,
+               .reply_timeout_ms = 25000, /* a silence in which another could do the work */
+               .statement_timeout_ms = 20000,
                .lock_timeout_ms = 2000,
                .idle_in_transaction_timeout_ms = 15000},
         .interval_ms = settings->scheduler.fold_interval_ms,
         .abandoned_after_ms = settings->submit.upload_abandoned_after_ms,
-        .deltas_max = DELTAS_MAX, /* 2 to 7 s; the time-out is 60 s */
+        .deltas_max = DELTAS_MAX, /* 0.5 to 2 s; the time-out is 20 s */
         .lease_ms = settings->worker.lease_ms,
         .currency = settings->worker.currency,
     };

@@ -10,7 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONNECT_TIMEOUT_MS = 10000, REPLY_TIMEOUT_MS = 60000, COPY_PIECE_BYTES = 1 << 18 };
+enum {
+    CONNECT_TIMEOUT_MS = 10000,
+    REPLY_TIMEOUT_MS = 60000,
+    LOST_PACKETS_MS = 12000,
+    COPY_PIECE_BYTES = 1 << 18,
+};
 
 static void on_notice_cb(void *arg, const PGresult *result)
 {
@@ -28,10 +33,13 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
 
 /*
  * What stands before dbname is a default that the DSN may change, what stands behind it is not. A
- * network that swallows packets is noticed after half of the silence we allow the server.
+ * network that swallows packets is noticed sooner than a server that is silent, which may be at work:
+ * after half of that silence, at most 12 s for what was sent, and 15 s while only an answer is awaited
+ * (on Linux tcp_user_timeout decides there too, looked at with each probe).
  */
 static PGconn *connect_once(const struct db *db)
 {
+    uint32_t silence_ms = or_default(db->options.reply_timeout_ms, REPLY_TIMEOUT_MS) / 2;
     char connect_timeout[16], tcp_timeout[16];
     const char *keys[16] = {0}, *values[16] = {0};
     int n = 0;
@@ -40,7 +48,7 @@ static PGconn *connect_once(const struct db *db)
     snprintf(connect_timeout, sizeof(connect_timeout), "%u",
              (or_default(db->options.connect_timeout_ms, CONNECT_TIMEOUT_MS) + 999) / 1000);
     snprintf(tcp_timeout, sizeof(tcp_timeout), "%u",
-             or_default(db->options.reply_timeout_ms, REPLY_TIMEOUT_MS) / 2);
+             silence_ms < LOST_PACKETS_MS ? silence_ms : LOST_PACKETS_MS);
     ADD("connect_timeout", connect_timeout);
     ADD("tcp_user_timeout", tcp_timeout);
     ADD("keepalives_idle", "10");
