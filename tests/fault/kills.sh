@@ -1,26 +1,32 @@
 # kills.sh: where the campaign strikes: at random, inside a step of the device, or inside a commit; and
-# the proof that it struck there. Source after worker_lib.sh.
+# the proof that it struck there. Source after worker_lib.sh. A worker's processes are one group, led by
+# the program that was started, and SIGKILL is for all of them.
 # shellcheck shell=bash
 
 pause() { sleep "$(awk -v a="$1" -v b="$2" -v r=$RANDOM 'BEGIN { print a + (b - a) * r / 32768 }')"; } # pause MIN MAX
 
 # Some rows are there and some are not: only then a kill counts.
 in_the_middle() {
-    [ "$(sql "select count(*) > 0 and count(*) < (select sum(coalesce(lines, 1)) from mserve.jobs)
-              from mserve.results")" = t ]
+    [ "$(sql "select bool_or(done_count > 0) and bool_or(done_count < lines) from mserve.chunks")" = t ]
+}
+
+count() { struck[$1]=$((${struck[$1]:-0} + 1)); }
+count_kill() {
+    count "$1"
+    kills=$((kills + 1))
 }
 
 strike() { # strike NAME WHERE: at once; who calls it has just seen that in_the_middle
     is_running "$1" || return 1
-    kill_hard "$1"
-    struck[$2]=$((${struck[$2]:-0} + 1))
-    kills=$((kills + 1))
+    kill -KILL -- "-${pids[$1]}"
+    wait "${pids[$1]}" 2>/dev/null
+    count_kill "$2"
 }
 
 # The device thread sleeps out the time that its step takes on the simulated clock.
-is_in_step() { # is_in_step PID
+is_in_step() { # is_in_step GROUP
     local task
-    for task in /proc/"$1"/task/*; do
+    for task in $(pgrep -g "$1" | sed 's|.*|/proc/&/task/*|'); do
         [ "$(cat "$task/comm" 2>/dev/null)" = device ] || continue
         [[ $(cat "$task/syscall" 2>/dev/null) == 230\ * ]] && return 0 # clock_nanosleep
     done
@@ -29,7 +35,7 @@ is_in_step() { # is_in_step PID
 
 strike_in_step() { # strike_in_step NAME
     pause 0.1 0.5
-    in_the_middle && wait_until 5 is_in_step "$(pid_of "$1")" && strike "$1" step
+    ready_to_strike "$1" && wait_until 5 is_in_step "$(pid_of "$1")" && strike "$1" step
 }
 
 # Another session holds what a commit needs at its end, so that the commit can be met inside. When it
