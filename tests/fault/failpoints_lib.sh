@@ -4,7 +4,7 @@
 # shellcheck shell=bash
 
 points=(job.inserted produced chunk.row sealed registered claim.sent claim.acked range.read step
-    row.updated partitions.locked copied commit.sent acked renewal drain burial
+    row.updated partitions.locked copied commit.sent acked renewal checkpoint drain burial
     deltas.deleted fold.committed)
 actions=(kill stop abort sleep error timeout)
 case_lines=48
@@ -44,7 +44,7 @@ status_of() { # status_of POINT ACTION
     abort) echo 134 ;;
     stop | sleep) echo 0 ;;
     *) case $1 in
-        job.inserted | produced) echo '3|75' ;;
+        produced) echo '3|75' ;;
         step) echo 11 ;;
         burial) echo '0|3|75' ;;
         *) echo 0 ;;
@@ -129,6 +129,7 @@ worker_case() {
     other=$launched
     wait_until 60 job_has_rows $case_lines || give_up "rows are missing: $(job_rows)" || return
     wake_up
+    wait_until 20 grep -q event=worker.registered "$dir/b.log" || give_up "nobody went on" || return
     ends_with "$struck" "$(status_of "$point" "$action")" "the worker that was struck" &&
         ends_with "$other" 0 "the worker that went on" && rows_are_right
 }
