@@ -60,6 +60,7 @@ gone=twin2 && has_ended twin && gone=twin
 await $gone 30
 is $? 0 "with status 0"
 is "$(told $gone finished)" 0 "having finished nothing more"
+isnt "$(sql "select count(*) from mserve.checkpoints")" 0 "and what ran goes on elsewhere"
 kill -USR1 "$(pid_of "$([ $gone = twin ] && echo twin2 || echo twin)")"
 await "$([ $gone = twin ] && echo twin2 || echo twin)" 30
 is $? 0 "the other on SIGUSR1"
@@ -75,6 +76,9 @@ is $? 0 "requests that do not fit do not keep a worker"
 is "$(told long why)" signal "it says why it left"
 ok "in less than the time it had" [ "$(told long total_ms)" -lt 9500 ]
 isnt "$(told long kept)" 0 "and how many it gave back"
+isnt "$(sql "select count(*) from mserve.checkpoints where tokens > 0")" 0 "what ran with its tokens so far"
+is "$(sql "select sum(lost_ns) from mserve.worker_ledger l join mserve.workers w using (worker) where w.name = 'long'")" 0 \
+    "so that nothing of it is lost"
 
 # ---- while the model is loaded, and without a lease
 write_settings load_ns=600000000000 pace=1
