@@ -157,6 +157,32 @@ static void test_only_a_lease_that_ran_out_is_buried(void **state)
     queue_worker_close(&worker);
 }
 
+/* Who has just connected cannot know whether the others were able to: it buries nobody before they had
+ * a lease's time, however long the server has been up. */
+static void test_a_new_connection_buries_nobody_at_once(void **state)
+{
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 0);
+    struct db *fresh;
+    uint32_t count;
+
+    (void)state;
+    pg_do(db, "update mserve.workers set lease_until = clock_timestamp() - interval '1 s', "
+              "lease_ms = 1000");
+    while (pg_number(db, "select (pg_postmaster_start_time() < clock_timestamp() - interval '2 s')"
+                         "::int::bigint") == 0)
+        usleep(50000);
+    fresh = pg_connect();
+    assert_int_equal(lease_bury_expired(fresh, &count), ERR_OK);
+    assert_int_equal(count, 0);
+    for (int i = 0; i < 600 && count == 0; i++) {
+        usleep(50000);
+        assert_int_equal(lease_bury_expired(fresh, &count), ERR_OK);
+    }
+    assert_int_equal(count, 1);
+    db_close(fresh);
+    queue_worker_close(&worker);
+}
+
 /* A worker with all partitions and work in progress dies, two others bury it: one tail, one death. */
 static void test_one_death_has_one_tail(void **state)
 {
@@ -359,6 +385,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_partition_is_claimed_only_when_free, set_up),
         cmocka_unit_test_setup(test_claimers_do_not_get_the_same_partition, set_up),
         cmocka_unit_test_setup(test_only_a_lease_that_ran_out_is_buried, set_up),
+        cmocka_unit_test_setup(test_a_new_connection_buries_nobody_at_once, set_up),
         cmocka_unit_test_setup(test_one_death_has_one_tail, set_up),
         cmocka_unit_test_setup(test_a_small_job_is_seen_behind_a_long_one, set_up),
         cmocka_unit_test_setup(test_many_jobs_hide_neither_the_first_nor_the_last, set_up),
