@@ -1,11 +1,43 @@
 #!/usr/bin/env bash
-# A PostgreSQL that says nothing any more, as when the network swallows its packets: the whole server is
-# stopped. Everybody notices within 30 s, by a deadline of their own, and goes on when it speaks again.
+# A PostgreSQL that says nothing any more. The whole server is stopped: everybody notices within 30 s, by a
+# deadline of their own, and goes on when it speaks again. Or the network swallows its packets, which the
+# kernel notices sooner.
 . "$(dirname "$0")/worker_lib.sh"
 kafka=$MSERVE_KAFKA_BROKERS
 
 own() { MSERVE_STACK_DIR=$work/second stack "$@" 2>&1; }
-cleanup() { thaw_server 2>/dev/null; own delete >/dev/null; }
+cleanup() { thaw_server 2>/dev/null; own delete >/dev/null; MSERVE_STACK_DIR=$work/third stack delete >/dev/null 2>&1; }
+
+# ---- in a network of its own, which is taken down and up again, beside all that follows
+cat >"$work/swallow" <<'SH'
+ip link set lo up && stack start-postgres >/dev/null && exports=$(stack env) && eval "$exports" || exit 9
+mserve migrate >/dev/null || exit 9
+psql -X -q -o /dev/null -c "select * from mserve.job_open('k', '\x00', 'f', '/v1/completions', 'sim', 'sim', 't', 4, 16, 1000000, '24h', 86400000, null, 0)"
+mserve watch "$(psql -X -A -t -c 'select batch_id from mserve.job_status')" &
+watch=$!
+await() { local end=$((SECONDS + $1)); shift; until "$@"; do [ $SECONDS -lt $end ] || return 1; sleep 0.1; done; }
+looks() { [ "$(psql -X -A -t -c "select count(*) from pg_stat_activity where application_name = 'mserve' and query like '%job_hold%' and backend_start > to_timestamp($1)")" -gt 0 ]; }
+await 60 looks 0 || exit 8
+ip link set lo down
+began=$SECONDS
+await 60 grep -q 'waiting for PostgreSQL' "$log" || exit 7
+echo "noticed after $((SECONDS - began)) s"
+now=$(date +%s)
+ip link set lo up
+await 60 looks "$now" || exit 6
+echo "goes on"
+kill $watch
+SH
+swallow() { # in the namespace
+    export MSERVE_STACK_DIR=$work/third log=$work/swallow.log
+    stack() { "$tree/scripts/stack" "$@"; }
+    . "$work/swallow"
+}
+export -f swallow
+export work tree
+if unshare -n ip link set lo up 2>/dev/null; then
+    start swallow unshare -n bash -c swallow
+fi
 said=$(own start-postgres) || bail "a PostgreSQL of our own" "$said"
 exports=$(own env) && eval "$exports"
 export MSERVE_KAFKA_BROKERS=$kafka
@@ -61,6 +93,14 @@ is "$(sql "select count(*) from mserve.workers where device = 'sim'")" 1 "under 
 sql "select mserve.job_cancel(job) from mserve.jobs" >/dev/null
 ok "and with the scheduler brings all to its end" wait_until 60 sql_is 2 "select count(*) from mserve.jobs where state = 'cancelled'"
 ok "each line once, none beside" whole
+if [ -n "${pids[swallow]:-}" ]; then
+    await swallow 120
+    is $? 0 "packets that are swallowed are noticed, and all goes on when they are not"
+    took=$(sed -n 's/^noticed after \([0-9]*\) s/\1/p' "$work/swallow.log")
+    ok "within 30 s ($took)" [ "${took:-99}" -le 30 ]
+else
+    skip swallowed_packets "a network of its own may not be made here"
+fi
 for name in one scheduler; do
     stop $name 30
     is $? 0 "$name leaves in good order"
