@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -318,20 +319,37 @@ enum err failpoint_set(const char *text, const char *log_path, uint64_t seed)
     return rc;
 }
 
+static enum err read_environment(void)
+{
+    const char *seed_text = getenv("MSERVE_FAILPOINTS_SEED");
+    uint64_t seed = 1;
+
+    if (seed_text && !parse_number((struct slice){seed_text, strlen(seed_text)}, &seed))
+        return fail(ERR_USAGE, "MSERVE_FAILPOINTS_SEED: \"%s\" is not a number", seed_text);
+    return failpoint_set(getenv("MSERVE_FAILPOINTS"), getenv("MSERVE_FAILPOINTS_LOG"), seed);
+}
+
+/* A child that its parent starts again and again goes on counting where the last one was struck. */
+static void begin_in_child(void)
+{
+    if (read_environment())
+        abort(); /* the parent found it in order */
+}
+
 enum err failpoint_start(const char *program)
 {
     const char *text = getenv("MSERVE_FAILPOINTS");
-    const char *seed_text = getenv("MSERVE_FAILPOINTS_SEED");
-    uint64_t seed = 1;
+    enum err rc;
 
     program_name = program;
     if (text && strcmp(text, "list") == 0) {
         failpoint_list(stdout);
         exit(fflush(stdout) == 0 ? 0 : err_exit_status(ERR_IO));
     }
-    if (seed_text && !parse_number((struct slice){seed_text, strlen(seed_text)}, &seed))
-        return fail(ERR_USAGE, "MSERVE_FAILPOINTS_SEED: \"%s\" is not a number", seed_text);
-    return failpoint_set(text, getenv("MSERVE_FAILPOINTS_LOG"), seed);
+    rc = read_environment();
+    if (!rc && pthread_atfork(NULL, NULL, begin_in_child) != 0)
+        rc = fail(ERR_MEMORY, "pthread_atfork failed");
+    return rc;
 }
 
 /* ------------------------------------------------------------------------------------- a hit ---- */

@@ -36,13 +36,15 @@ rule_of() { # rule_of POINT ACTION ROUND
     echo "$1=$action@$(hit_of "$1" "$3")"
 }
 
-# What the struck program may end with, once it is asked to end where it does not end by itself. A
-# worker whose device failed, or whose burial of itself is in doubt, says so (docs/reliability.md).
+# What the struck program may end with, once it is asked to end where it does not end by itself. Of a
+# worker the child with the device may be struck, which its parent starts again. A worker whose device failed, or whose burial of itself is in doubt, says so (docs/reliability.md).
 status_of() { # status_of POINT ACTION
-    case $2 in
-    kill) echo 137 ;;
-    abort) echo 134 ;;
-    stop | sleep) echo 0 ;;
+    case $(program_of "$1").$2 in
+    worker.kill) echo '0|137' ;;
+    worker.abort) echo '0|134' ;;
+    *.kill) echo 137 ;;
+    *.abort) echo 134 ;;
+    *.stop | *.sleep) echo 0 ;;
     *) case $1 in
         produced) echo '3|75' ;;
         step) echo 11 ;;

@@ -220,6 +220,35 @@ static void test_the_log_carries_the_count_on(void **state)
     unlink(path);
 }
 
+/* One program, of which the parent starts a child again that is killed: the second one is spared. */
+static void test_a_child_goes_on_counting_where_the_last_was_killed(void **state)
+{
+    char path[] = "/tmp/failpoint-XXXXXX";
+    int fd = mkstemp(path), status;
+
+    (void)state;
+    close(fd);
+    setenv("MSERVE_FAILPOINTS", "step=kill@2", 1);
+    setenv("MSERVE_FAILPOINTS_LOG", path, 1);
+    assert_int_equal(failpoint_start("test"), ERR_OK);
+    for (int child = 0; child < 2; child++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            (void)told(ERR_OK);
+            _exit(told(ERR_OK) == ERR_OK ? 0 : 1);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (child == 0)
+            assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        else
+            assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    unsetenv("MSERVE_FAILPOINTS");
+    unsetenv("MSERVE_FAILPOINTS_LOG");
+    unlink(path);
+}
+
 static void test_a_log_that_cannot_be_is_refused(void **state)
 {
     (void)state;
@@ -263,6 +292,7 @@ int main(void)
         cmocka_unit_test(test_signals_strike_the_process),
         cmocka_unit_test(test_sleep_sleeps),
         cmocka_unit_test(test_the_log_carries_the_count_on),
+        cmocka_unit_test(test_a_child_goes_on_counting_where_the_last_was_killed),
         cmocka_unit_test(test_a_log_that_cannot_be_is_refused),
         cmocka_unit_test(test_the_list_has_every_step_of_the_protocols),
     };
