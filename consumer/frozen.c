@@ -146,10 +146,14 @@ static void add_attempt(struct frozen *frozen, const struct commit_attempt *atte
     frozen->attempts[index] = *attempt;
 }
 
-/* A run that ended without a row of its own; one that cost nothing is not told of. */
+/*
+ * A run that ended without a row of its own; one that cost nothing is not told of. What a checkpoint
+ * has of it is kept, but for a request that is passed over: its checkpoint goes in this commit.
+ */
 static void add_task_attempt(struct frozen *frozen, const struct task *task, enum attempt_why why)
 {
     uint32_t saved = task->saved_tokens, made = task->cost.output_tokens;
+    bool is_kept = why != ATTEMPT_CANCELLED && why != ATTEMPT_DEADLINE;
 
     if (task->cost.ns == 0 && task->cost.recompute_ns == 0)
         return;
@@ -159,9 +163,9 @@ static void add_task_attempt(struct frozen *frozen, const struct task *task, enu
                             .gpu_ns = task->cost.ns - task->saved_ns,
                             .why = why,
                             .attempt = task->attempt,
-                            .tokens_kept = (int32_t)(saved - task->resumed_len),
+                            .tokens_kept = is_kept ? (int32_t)(saved - task->resumed_len) : 0,
                             .tokens_lost = (int32_t)(made > saved ? made - saved : 0),
-                            .kept_ns = task->saved_ns,
+                            .kept_ns = is_kept ? task->saved_ns : 0,
                             .recompute_ns = task->cost.recompute_ns,
                         });
 }

@@ -100,8 +100,8 @@ enum err lease_wish(struct db *db, const struct lease *lease, uint64_t *ret_left
  * buried before.
  *
  * Each burial writes `attempts` rows: one for each checkpoint that the worker wrote in a partition it
- * holds, with what was kept, and one for each job with what was lost; of a worker that leaves drained
- * they say `preempted`. It does not write them itself, neither for those requests.
+ * holds, with what was kept, unless the worker has told of that attempt itself, and one for each job
+ * with what was lost; of a worker that leaves drained they say `preempted`.
  */
 enum err lease_leave(struct db *db, const struct lease *lease, uint64_t held_ns, const char *why);
 

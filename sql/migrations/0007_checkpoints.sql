@@ -110,8 +110,8 @@ insert into mserve.attempts (worker, seq, job, line, attempt, gpu_ns, why, estim
 -- -------------------------------------------------------------------------------------- burial ----
 
 -- As in 0002, and it says how the attempts ended that the worker had under way: a row for each
--- checkpoint of its own in a partition it holds, with what was kept, and one for each job with what
--- was lost. What the worker did after its last commit is in no row: its job is not known.
+-- checkpoint of its own in a partition it holds, with what was kept, unless the worker has told of that
+-- attempt itself, and one for each job with what was lost. What the worker did after its last commit is in no row: its job is not known.
 drop function mserve.bury_worker(uuid, bigint, bigint, text);
 
 create function mserve.bury_worker(p_worker uuid, p_token bigint, p_held bigint, p_why text,
@@ -155,7 +155,9 @@ begin
     from mserve.checkpoints c
       join mserve.chunks h on h.job = c.job and h.chunk = c.chunk
       join mserve.partitions p on p.topic = h.topic and p.part = h.part
-    where c.worker = p_worker and p.owner = p_worker;
+    where c.worker = p_worker and p.owner = p_worker
+      and not exists (select from mserve.attempts a where a.job = c.job and a.line = c.line
+        and a.worker = p_worker and a.attempt = c.attempt);
   update mserve.partitions p set owner = null where p.owner = p_worker;
   update mserve.workers set closed_at = clock_timestamp(), closed_why = p_why,
       ledger_seq = v_worker.ledger_seq, booked_ns = v_held, reported_ns = v_held, wip_ns = 0,

@@ -151,12 +151,15 @@ static void add_save(struct model *model, const struct model_save *save, int wor
     line->saved = next;
 }
 
-static void discard(struct model *model, uint32_t job, uint32_t line, struct model_answer *answer)
+static void discard(struct model *model, uint32_t job, uint32_t line, int worker,
+                    struct model_answer *answer)
 {
-    int64_t old = take_over(model, &model->job[job].line[line]);
+    struct model_line *at = &model->job[job].line[line];
+    int64_t old = take_over(model, at);
 
     if (old < 0)
         return;
+    at->told[worker] |= (uint8_t)(1u << at->saved.attempt);
     answer->discarded++;
     add_attempt(model, job, old);
 }
@@ -195,7 +198,7 @@ struct model_answer model_commit(struct model *model, const struct model_batch *
     if (answer.fenced)
         return answer;
     for (uint32_t i = 0; i < batch->discards; i++)
-        discard(model, batch->discard[i].job, batch->discard[i].line, &answer);
+        discard(model, batch->discard[i].job, batch->discard[i].line, batch->worker, &answer);
     for (uint32_t i = 0; i < batch->rows; i++)
         answer.inserted += add_row(model, &batch->row[i], batch->worker, &answer);
     answer.duplicate = batch->rows - answer.inserted;
@@ -203,6 +206,8 @@ struct model_answer model_commit(struct model *model, const struct model_batch *
         add_save(model, &batch->save[i], batch->worker, &answer);
     for (uint32_t i = 0; i < batch->attempts; i++) {
         add_attempt(model, batch->attempt[i].job, batch->attempt[i].ns);
+        model->job[batch->attempt[i].job].line[batch->attempt[i].line].told[batch->worker] |= 1u
+                                                                                              << 1;
         model->kept_ns += batch->attempt[i].kept_ns;
     }
     add_books(model, w, batch);
@@ -210,7 +215,8 @@ struct model_answer model_commit(struct model *model, const struct model_batch *
     return answer;
 }
 
-/* A row for each checkpoint that the worker wrote in a partition that it holds. */
+/* A row for each checkpoint that the worker wrote in a partition that it holds, where it has not
+ * told of that attempt itself. */
 static void keep_saved(struct model *model, int worker)
 {
     for (uint32_t i = 0; i < MODEL_JOBS; i++) {
@@ -220,7 +226,8 @@ static void keep_saved(struct model *model, int worker)
             const struct model_saved *saved = &job->line[n].saved;
             uint32_t part = (job->partition_first + n / QUEUE_CHUNK_LINES) % QUEUE_PARTITIONS;
 
-            if (!saved->there || saved->worker != worker || model->part[part].owner != worker)
+            if (!saved->there || saved->worker != worker || model->part[part].owner != worker ||
+                job->line[n].told[worker] & (1u << saved->attempt))
                 continue;
             model->attempts++;
             model->kept_ns += saved->ns - saved->before_ns;

@@ -46,6 +46,7 @@ struct model_saved {
 
 struct model_line {
     struct model_saved saved;
+    uint8_t told[MODEL_WORKERS]; /* bit n: the worker has said how its attempt n ended */
     bool done;
     int worker;
     enum row_status status;

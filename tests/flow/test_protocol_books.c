@@ -27,6 +27,12 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
     return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
 
+/* Other walks may meet less: what they must have met is said of the one that is always walked. */
+static bool is_elsewhere(void)
+{
+    return getenv("MSERVE_WALK_SEED") || getenv("MSERVE_WALK_STEPS");
+}
+
 /* A seed is one walk, so these do not change from run to run. */
 static void print_seen(const struct walk_seen *seen)
 {
@@ -46,6 +52,8 @@ static void test_a_random_walk_is_as_predicted(void **state)
     (void)state;
     assert_string_equal(walk_run(db, &options, &seen), "");
     print_seen(&seen);
+    if (is_elsewhere())
+        return;
     assert_true(seen.landed > 50 && seen.landed_before > 5 && seen.fenced > 3);
     assert_true(seen.lost > 5 && seen.duplicates > 20 && seen.buried > 5);
     assert_true(seen.saved > 100 && seen.taken_over > 20 && seen.discarded > 5 && seen.late > 10);
@@ -61,6 +69,8 @@ static void test_a_random_walk_through_failovers_is_as_predicted(void **state)
     (void)state;
     assert_string_equal(walk_run(db, &options, &seen), "");
     print_seen(&seen);
+    if (is_elsewhere())
+        return;
     assert_true(seen.failovers > 3 && seen.landed > 30 && seen.lost > 5 && seen.fenced > 0);
     assert_true(seen.saved > 30 && seen.taken_over > 3 && seen.discarded > 0);
 }
@@ -122,7 +132,7 @@ static void test_a_planted_nanosecond_is_seen(void **state)
     pg_do(db, "select * from mserve.tick(3600000)");
     proof_assert(db);
     for (size_t i = 0; i < sizeof(plants) / sizeof(plants[0]); i++)
-        if (!is_seen(plants[i]))
+        if (!is_seen(plants[i]) && !is_elsewhere()) /* elsewhere there may be no such row */
             fail_msg("nobody sees: %s", plants[i]);
     proof_assert(db);
 }

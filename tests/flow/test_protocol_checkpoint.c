@@ -380,6 +380,36 @@ static void test_a_drained_worker_kept_everything(void **state)
     queue_worker_close(&worker);
 }
 
+/* It had told of one attempt itself, with what it had lost: the burial tells of the others. */
+static void test_an_attempt_is_told_of_once(void **state)
+{
+    struct job job = queue_job(db, "once", 64, true);
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, 4);
+    struct commit_attempt attempt = {.job = job.job,
+                                     .line = 5,
+                                     .gpu_ns = 7,
+                                     .why = ATTEMPT_PREEMPTED,
+                                     .attempt = 1,
+                                     .tokens_kept = 10,
+                                     .tokens_lost = 1,
+                                     .kept_ns = 100};
+    struct queue_batch *b = nothing(&worker, &job);
+
+    (void)state;
+    queue_save(&worker, b, &job, 5, 1, 10, 100);
+    queue_save(&worker, b, &job, 6, 1, 3, 40);
+    b->batch.attempts = &attempt;
+    b->batch.attempts_count = 1;
+    b->batch.books.held_ns += 7;
+    commit(&worker, b);
+    assert_int_equal(lease_leave(worker.db, &worker.lease, 147, "drained"), ERR_OK);
+    assert_int_equal(pg_number(db, "select count(*) from mserve.attempts where why = 'preempted'"),
+                     2);
+    assert_int_equal(pg_number(db, "select sum(kept_ns) from mserve.attempts"), 140);
+    proof_assert(db);
+    queue_worker_close(&worker);
+}
+
 /* The database forgets a commit with a checkpoint: the heir goes on from the one before, and what
  * the forgotten one had cost is lost. */
 static void test_a_checkpoint_that_was_lost_in_a_failover(void **state)
@@ -483,6 +513,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_checkpoint_outside_the_fence_is_a_mistake, set_up),
         cmocka_unit_test_setup(test_a_burial_says_what_was_kept, set_up),
         cmocka_unit_test_setup(test_a_drained_worker_kept_everything, set_up),
+        cmocka_unit_test_setup(test_an_attempt_is_told_of_once, set_up),
         cmocka_unit_test_setup(test_a_checkpoint_that_was_lost_in_a_failover, set_up),
         cmocka_unit_test_setup(test_checkpoints_beside_a_row_that_cannot_be_stored, set_up),
         cmocka_unit_test_setup(test_states_come_back_as_they_were, set_up),

@@ -72,6 +72,8 @@ static const struct mutant of_walk[] = {
      "then c.before_ns else c.gpu_ns end", "then c.before_ns else c.before_ns end"},
     {"a burial that keeps what others go on with", "bury_worker",
      "where c.worker = p_worker and p.owner = p_worker", "where c.worker = p_worker"},
+    {"a burial that tells of an attempt again", "bury_worker", "and a.worker = p_worker and",
+     "and false and"},
     {"a burial that forgets work in progress", "bury_worker",
      "v_held - v_worker.booked_ns + v_worker.wip_ns", "v_held - v_worker.booked_ns"},
     {"a burial that keeps the partitions", "bury_worker",

@@ -341,7 +341,7 @@ static struct model_batch make_batch(struct walk *walk, const struct actor *acto
     batch.attempts = below(walk, 3);
     for (uint32_t i = 0; i < batch.attempts; i++) {
         batch.attempt[i].job = below(walk, MODEL_JOBS);
-        batch.attempt[i].line = below(walk, MODEL_LINES);
+        batch.attempt[i].line = below(walk, MODEL_LINES / 2);
         batch.attempt[i].ns = some_ns(walk);
         batch.attempt[i].kept_ns = some_ns(walk);
         batch.held += batch.attempt[i].ns;

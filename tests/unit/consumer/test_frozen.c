@@ -262,6 +262,17 @@ static void test_what_was_saved_is_on_no_row_and_not_lost(void **state)
     assert_int_equal(attempt->recompute_ns, 8);
     assert_int_equal(frozen.out_ns, 10);
 
+    /* Cancelled, it gets a row, which takes the checkpoint away: of that nothing is kept. */
+    task->status = TASK_CANCELLED;
+    frozen_build(&frozen, batch, &entry, &frame);
+    attempt = &frozen.batch.attempts[0];
+    assert_int_equal(attempt->why, ATTEMPT_CANCELLED);
+    assert_int_equal(attempt->gpu_ns, 5);
+    assert_int_equal(attempt->kept_ns, 0);
+    assert_int_equal(attempt->tokens_kept, 0);
+    assert_int_equal(attempt->tokens_lost, 3);
+    task->status = TASK_DROPPED;
+
     atomic_store(&made.partition->leaving, true);
     frozen_build(&frozen, batch, &entry, &frame);
     assert_int_equal(frozen.batch.attempts[0].why, ATTEMPT_FENCED);
