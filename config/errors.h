@@ -7,7 +7,7 @@
  * (ERR_NOT_FOUND, ERR_AGAIN, ERR_LOST) are returned without a log line.
  *
  * A program's exit status is the `exit` column of what ended it; docs/formats.md prints this table.
- *   0 done · 1 usage or settings · 2 input invalid, nothing enqueued · 3 the database schema is
+ *   0 done · 1 usage or settings, or the doctor found a problem · 2 input invalid, nothing enqueued · 3 the database schema is
  *   another · 4 the job ended failed or cancelled · 5 idempotency conflict · 6 completed, but
  *   some requests failed · 7 expired · 8 not found · 9 access denied · 10 this host failed (disk,
  *   memory) · 11 model file refused · 12 interrupted, the same command goes on · 70 a bug of ours ·
@@ -24,6 +24,7 @@
     X(OK,            0, false, "done") \
     X(USAGE,         1, false, "the command line is wrong") \
     X(SETTINGS,      1, false, "the settings are wrong") \
+    X(UNWELL,        1, false, "something is wrong; the report says what to do") \
     X(INPUT,         2, false, "the input is not valid") \
     X(BROKER,       75, true,  "Kafka did not answer or refused") \
     X(DATABASE,     75, true,  "PostgreSQL did not answer or failed") \

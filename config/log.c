@@ -15,6 +15,8 @@ static _Atomic int log_level_now = LOG_INFO;
 static enum log_format log_format_now = LOG_LOGFMT;
 static bool log_plain;
 static bool log_hushed;
+static char *log_caught; /* NULL: it is not */
+static size_t log_caught_size;
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
@@ -37,9 +39,16 @@ void log_hush(bool hushed)
     log_hushed = hushed;
 }
 
+void log_catch(char *out, size_t size)
+{
+    log_caught = out;
+    log_caught_size = size;
+}
+
 bool log_enabled(enum log_level level)
 {
-    return !log_hushed && (int)level <= atomic_load_explicit(&log_level_now, memory_order_relaxed);
+    return !log_hushed && log_caught == NULL &&
+           (int)level <= atomic_load_explicit(&log_level_now, memory_order_relaxed);
 }
 
 static void put(struct line *line, char c)
@@ -209,7 +218,9 @@ enum err fail(enum err err, const char *format, ...)
     va_end(args);
     if (used < 0)
         sentence[0] = '\0';
-    if (log_hushed)
+    if (log_caught != NULL && log_caught[0] == '\0')
+        snprintf(log_caught, log_caught_size, "%s", sentence);
+    if (log_hushed || log_caught != NULL)
         return err;
     if (log_plain)
         write_plain(sentence);

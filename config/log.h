@@ -33,6 +33,12 @@ void log_init(const char *program, enum log_level level, enum log_format format,
  */
 void log_hush(bool hushed);
 
+/*
+ * While it is caught, nothing is written either, and the first sentence of fail() lands in `out`, cut at
+ * size - 1. NULL ends it. For one thread, in command line programs only.
+ */
+void log_catch(char *out, size_t size);
+
 /* True when a line of this level would be written: guards costly arguments. */
 bool log_enabled(enum log_level level);
 

@@ -312,6 +312,20 @@ static enum err make_tier(struct admin *admin, struct db *db, const struct setti
     return rc;
 }
 
+enum err topics_look(const struct settings *settings, const char *topic, uint32_t *ret)
+{
+    struct admin admin;
+    enum err rc = admin_open(settings, &admin);
+
+    if (rc == ERR_OK)
+        rc = kafka_partitions(admin.client, &settings->kafka, &admin.trouble, topic, TIMEOUT_MS,
+                              ret);
+    if (rc == ERR_OK)
+        rc = *ret == 0 ? ERR_NOT_FOUND : check_retention(&admin, topic);
+    admin_close(&admin);
+    return rc;
+}
+
 enum err topics_make(const struct settings *settings, struct db *db, FILE *out)
 {
     struct admin admin;

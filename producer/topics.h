@@ -17,4 +17,11 @@
  */
 enum err topics_make(const struct settings *settings, struct db *db, FILE *out);
 
+/*
+ * Looks at a topic and changes nothing: how many partitions it has. ERR_NOT_FOUND (not logged): it does
+ * not exist. ERR_SETTINGS: it would delete requests before their window has passed. ERR_BROKER,
+ * ERR_DENIED.
+ */
+enum err topics_look(const struct settings *settings, const char *topic, uint32_t *ret);
+
 #endif
