@@ -36,6 +36,7 @@ struct committer {
     struct commit *commit;
     struct frozen frozen;
     struct response_frame frame;
+    struct engine_model model;
     struct engine_books before; /* the cut of the commit before */
     uint64_t wip_ns;            /* then */
 };
@@ -267,7 +268,8 @@ struct mailbox *committer_mailbox(struct committer *committer)
 void committer_set_model(struct committer *committer, const struct engine_model *model)
 {
     response_fingerprint(model->numerics, committer->frame.fingerprint);
-    committer->frozen.model = model;
+    committer->model = *model; /* the engine may be closed while the last batch is built */
+    committer->frozen.model = &committer->model;
 }
 
 void committer_adopt(struct committer *committer, const struct lease *lease)

@@ -36,7 +36,7 @@ enum err committer_start(const struct committer_options *options, struct committ
 /* Where the device thread posts batches. */
 struct mailbox *committer_mailbox(struct committer *committer);
 
-/* For the answers and the checkpoints; before the first batch. Borrowed. */
+/* For the answers and the checkpoints; before the first batch. Copies. */
 void committer_set_model(struct committer *committer, const struct engine_model *model);
 
 /* From now on commits are this worker's, from number 1. */
