@@ -34,7 +34,7 @@ ok "is worked on" wait_until 60 more 32
 sql "create function public.linger() returns trigger language plpgsql as 'begin perform pg_sleep(0.4); return new; end';
      create trigger linger before insert on mserve.chunks for each statement execute function public.linger()"
 requests 40000 1 10000 >"$work/large.jsonl"
-start upload mserve-submit -k large "$work/large.jsonl"
+MSERVE_SUBMIT_CHUNK_LINES_MAX=64 start upload mserve-submit -k large "$work/large.jsonl"
 ok "another is on its way" wait_until 60 sql_is t "select count(*) > 0 from mserve.chunks join mserve.jobs using (job) where idempotency_key = 'large'"
 
 first=$(leader)
