@@ -3,10 +3,10 @@
 # finished within a bound, launch nothing past their lease and go on; a submitter waits and says so, or
 # says "try again" with status 75 at whatever point of its upload, and nothing is half done.
 #
-# MSERVE_TEST_LEASES: for how many leases of a second each server is away (8); scripts/outage has more.
+# MSERVE_TEST_LEASES: for how many leases of a second each server is away (6); scripts/outage has more.
 . "$(dirname "$0")/worker_lib.sh"
 PATH=$MSERVE_BIN/tests/flow:$PATH
-leases=${MSERVE_TEST_LEASES:-8}
+leases=${MSERVE_TEST_LEASES:-6}
 
 # ---- servers of our own: they are killed and stopped
 own() { MSERVE_STACK_DIR=$work/second stack "$@" 2>&1; }
@@ -29,7 +29,7 @@ resident_kb() { awk '/^VmRSS/ { print $2 }' "/proc/$(pid_of "$1")/status"; }
 attempts() { grep -c 'cannot be reached' "$work/$1.log"; }
 
 # ---------------------------------------------------------------- workers, each server away in turn
-requests $((400 + 100 * leases)) 20 >"$work/load.jsonl"
+requests $((300 + 90 * leases)) 20 >"$work/load.jsonl"
 ok "a job for two workers" mserve-submit "$work/load.jsonl"
 worker one
 worker two
@@ -53,7 +53,7 @@ own kill-kafka >/dev/null
 sleep "$leases"
 ok "without Kafka for $leases leases both workers stay" eval "is_running one && is_running two"
 seen=$(rows)
-ok "what was read has been run, and no more" [ "$seen" -lt $((400 + 100 * leases)) ]
+ok "what was read has been run, and no more" [ "$seen" -lt $((300 + 90 * leases)) ]
 own start-kafka >/dev/null || bail "Kafka is back"
 ok "both go on" wait_until 60 more
 grew=$(($(resident_kb one) - small))
