@@ -20,7 +20,7 @@ awk -v n=$lines 'BEGIN { for (i = 0; i < n; i++)
 cp "$work/calm.jsonl" "$work/rough.jsonl"
 mkdir "$work/logs"
 submit() { mserve-submit "$@" >>"$work/acks" 2>>"$work/acks"; }
-work_on() { start "$1" mserve-worker --name "$1"; ln -f "$work/$1.log" "$work/logs/$1.log"; }
+work_on() { : >>"$work/$1.log"; ln -f "$work/$1.log" "$work/logs/$1.log"; start "$1" mserve-worker --name "$1"; }
 
 # check ARGUMENT...: of the database that `sql` uses
 check() { "$tree/tests/fault/check" --dsn "$MSERVE_POSTGRES_DSN" "$@"; }
@@ -58,6 +58,10 @@ is $? 0 "the checker finds nothing wrong with it"
 note "$said" "$(sql "select count(*) || ' requests went on in a checkpoint' from mserve.results where resumed_tokens > 0")"
 like "$said" "2 accepted jobs, $((2 * lines)) lines, $((2 * lines)) rows" "it looked at all of it"
 like "$said" "$((2 * lines)) messages, [1-4] committed offsets, 3 logs of 3 workers, 400 answers compared" "at the log and the logs, too"
+
+is "$(sql "select sum(rows_ns + shared_ns + recompute_ns + lost_ns + overhead_ns + idle_ns + open_ns) - (select sum(held_ns) from mserve.worker_ledger),
+    sum(rows_ns) filter (where job is null), sum(recompute_ns) filter (where job is null), sum(open_ns) from mserve.bill")" "0|0|0|0" \
+    "and the bill has all of it, rows and what was read again with their jobs"
 
 # ---------------------------------------------------------------- planted, and taken back
 # What the run left is kept aside; saved.restore() puts it back, row by row.
