@@ -137,7 +137,12 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404)
 
 
-server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0), Handler)
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        pass  # who asks gives up on answers that are too large or too late
+
+
+server = Server(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0), Handler)
 server.daemon_threads = True
 with open(os.path.join(FOLDER, "port.new"), "w", encoding="utf-8") as port:
     port.write(str(server.server_address[1]))

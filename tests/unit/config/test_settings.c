@@ -234,6 +234,8 @@ static void test_bad_files_are_refused_in_a_sentence(void **state)
         {"postgres:\n  dsn: postgresql://me:secret@host/db\n", "must not hold a password"},
         {"postgres:\n  dsn: host=h password=secret\n", "must not hold a password"},
         {"worker:\n  renew: 20s\n", "worker.renew must be at most half of worker.lease."},
+        {"worker:\n  notices: [aws, moon]\n", "worker.notices has moon, but there are aws, gcp"},
+        {"worker:\n  notices: [file]\n", "worker.notice_file must say which"},
         {"submit:\n  window: 31d\n", "submit.window must not be longer"},
         {"kafka:\n  retention: 30d\n", "kafka.retention must be longer"},
         {"kafka:\n  security_protocol: sasl_ssl\n", "needs kafka.sasl_username"},
