@@ -41,6 +41,7 @@ ok "as JSON" python3 -c 'import json, sys; assert json.load(sys.stdin)["hold"]["
 like "$(mserve list 2>&1)" "$one is held: $reason" "so does list"
 ok "and its page" python3 -c 'import json, sys; assert json.load(sys.stdin)["data"][0]["hold"]["chunks"] == 3' < <(mserve list --json)
 is "$(sql "select hold from mserve.job_status where job = '$id'")" requests_missing "so does the view"
+like "$(mserve doctor 2>&1)" "$one [^:]*: Kafka has lost 3 of its chunks, 48 requests wait" "so does the doctor"
 start watch mserve watch "$one"
 ok "and watch" wait_until 20 grep -qE "$one is held: $reason" "$work/watch.log"
 

@@ -25,7 +25,13 @@ more() { # more: some rows more than at the last call
     now=$(rows 2>/dev/null) || return 1
     [ "$now" -gt "${seen:-0}" ] && seen=$now
 }
-resident_kb() { awk '/^VmRSS/ { print $2 }' "/proc/$(pid_of "$1")/status"; }
+resident_kb() { # of a worker, with the process that it watches
+    local pid sum=0
+    for pid in $(pid_of "$1") $(pgrep -P "$(pid_of "$1")"); do
+        sum=$((sum + $(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status")))
+    done
+    echo $sum
+}
 attempts() { grep -c 'cannot be reached' "$work/$1.log"; }
 
 # ---------------------------------------------------------------- workers, each server away in turn
