@@ -123,6 +123,8 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
       "How many requests shared a step: how full the batch is.") \
     X(SEQUENCES_MAX, GAUGE, "mserve_sequences_max", "", WORKER, NONE, NONE, \
       "How many requests may share a step: sequences_max of the tier.") \
+    X(KV_USAGE, GAUGE, "mserve_kv_usage_ratio", "ratio", WORKER, NONE, NONE, \
+      "Blocks of the KV cache that are in use or kept for later, of all of them.") \
     X(COMMIT_DURATION, HISTOGRAM, "mserve_commit_duration_seconds", "seconds", WORKER, NONE, CALL, \
       "How long commits took, from the first try to the answer that they had landed.") \
     X(COMMIT_ROWS, COUNTER, "mserve_commit_rows", "", WORKER, NONE, NONE, \
@@ -136,6 +138,17 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
       "Rows that PostgreSQL could not store, and that became failed rows.") \
     X(FENCED, COUNTER, "mserve_fenced_writes", "", WORKER, NONE, NONE, \
       "Partitions that a commit found to belong to another worker.") \
+    X(CHECKPOINTS, COUNTER, "mserve_checkpoints", "", WORKER, NONE, NONE, \
+      "Checkpoints of unfinished requests that were committed.") \
+    X(CHECKPOINT_BYTES, COUNTER, "mserve_checkpoint_bytes", "bytes", WORKER, NONE, NONE, \
+      "Size of their states.") \
+    X(CHECKPOINT_TIME, GAUGE, "mserve_checkpoint_last_timestamp_seconds", "seconds", WORKER, NONE, \
+      NONE, "When the last of them was committed, seconds since 1970; 0: none yet.") \
+    X(CHECKPOINTS_UNUSABLE, COUNTER, "mserve_checkpoints_unusable", "", WORKER, NONE, NONE, \
+      "Checkpoints that could not be used: damaged, or of another model; their requests started " \
+      "over.") \
+    X(TOKENS_RESUMED, COUNTER, "mserve_resumed_tokens", "", WORKER, NONE, NONE, \
+      "Of the tokens generated on committed rows, those that earlier attempts had generated.") \
     X(LEASE_LOST, COUNTER, "mserve_lease_lost", "", WORKER, NONE, NONE, \
       "How often this process was buried while it lived, and began anew under another id.") \
     X(LEASE_LEFT, GAUGE, "mserve_lease_left_seconds", "seconds", WORKER, NONE, NONE, \

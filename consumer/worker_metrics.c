@@ -1,7 +1,10 @@
 /* worker_metrics.c: from steps, books and commits to the rows of config/metrics_table.h. */
 #include "consumer/worker_metrics.h"
 
+#include "config/clock.h"
 #include "config/metrics.h"
+
+enum { BILLION = 1000000000 };
 
 void worker_count_step(const struct engine_step_info *info)
 {
@@ -10,6 +13,9 @@ void worker_count_step(const struct engine_step_info *info)
         return;
     metrics_observe(METRIC_STEP_DURATION, info->end_ns - info->begin_ns);
     metrics_observe(METRIC_STEP_SEQUENCES, info->sequences);
+    if (info->kv_blocks > 0)
+        metrics_set(METRIC_KV_USAGE, 0,
+                    (int64_t)(info->kv_blocks - info->kv_blocks_free) * BILLION / info->kv_blocks);
 }
 
 void worker_count_books(const struct engine_books *books)
@@ -38,7 +44,7 @@ static unsigned outcome_of(enum row_status status)
 static void count_rows(const struct commit_batch *batch)
 {
     uint64_t of_outcome[OUTCOME_COUNT] = {0};
-    uint64_t input = 0, cached = 0, output = 0;
+    uint64_t input = 0, cached = 0, output = 0, resumed = 0;
 
     for (uint32_t i = 0; i < batch->rows_count; i++) {
         const struct commit_row *row = &batch->rows[i];
@@ -47,12 +53,28 @@ static void count_rows(const struct commit_batch *batch)
         input += row->input_tokens;
         cached += row->cached_tokens;
         output += row->output_tokens;
+        resumed += row->resumed_tokens;
     }
     for (unsigned i = 0; i < OUTCOME_COUNT; i++)
         metrics_add(METRIC_REQUESTS, i, of_outcome[i]);
     metrics_add(METRIC_TOKENS, TOKENS_INPUT, input);
     metrics_add(METRIC_TOKENS, TOKENS_OUTPUT, output);
     metrics_add(METRIC_TOKENS_CACHED, 0, cached);
+    metrics_add(METRIC_TOKENS_RESUMED, 0, resumed);
+}
+
+static void count_checkpoints(const struct commit_batch *batch, uint64_t now_ms)
+{
+    uint64_t bytes = 0;
+
+    metrics_add(METRIC_CHECKPOINTS_UNUSABLE, 0, batch->discards_count);
+    if (batch->checkpoints_count == 0)
+        return;
+    for (uint32_t i = 0; i < batch->checkpoints_count; i++)
+        bytes += batch->checkpoints[i].state.len;
+    metrics_add(METRIC_CHECKPOINTS, 0, batch->checkpoints_count);
+    metrics_add(METRIC_CHECKPOINT_BYTES, 0, bytes);
+    metrics_set(METRIC_CHECKPOINT_TIME, 0, (int64_t)(now_ms * CLOCK_NS_PER_MS));
 }
 
 static unsigned reason_of(enum attempt_why why)
@@ -78,6 +100,7 @@ void worker_count_commit(const struct commit_batch *batch, const struct commit_r
 
     metrics_observe(METRIC_COMMIT_DURATION, wall_ns);
     count_rows(batch);
+    count_checkpoints(batch, clock_wall_ms());
     for (uint32_t i = 0; i < batch->attempts_count; i++) {
         metrics_add(METRIC_ATTEMPTS, reason_of(batch->attempts[i].why), 1);
         lost_ns += batch->attempts[i].gpu_ns;

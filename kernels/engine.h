@@ -142,6 +142,9 @@ struct engine_step_info {
     uint32_t wanted;    /* of its rows, those that were sampled or pooled */
     uint64_t kv;        /* KV tokens that its attention touched */
 
+    uint32_t kv_blocks;      /* that the cache has, now */
+    uint32_t kv_blocks_free; /* of these, in no table and not kept for a beginning */
+
     /* When the device worked on the step that was collected, by its clock, and on what: the parts
      * add up to end - begin. Zeros where none was. */
     uint64_t begin_ns;

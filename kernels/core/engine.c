@@ -151,6 +151,8 @@ enum err engine_step(struct engine *engine, struct engine_step_info *info)
     info->running = engine->running;
     info->waiting = waiting_len(&engine->waiting);
     info->steps = engine->steps;
+    info->kv_blocks = engine->kv.blocks;
+    info->kv_blocks_free = engine->kv.free_len;
     return rc;
 }
 

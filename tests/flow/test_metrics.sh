@@ -41,6 +41,8 @@ is "$(status one /livez)" 200 "it lives"
 like "$(get one '/readyz?verbose')" '\[\+\] model.*\[\+\] lease.*\[\+\] postgresql.*\[\+\] kafka.*ok' \
     "with ?verbose it says what it looked at"
 feed 300 200 12 3 >/dev/null 2>&1
+used() { numbers one && awk '/^mserve_kv_usage_ratio/ {exit !($2 > 0 && $2 <= 1)}' "$work/numbers"; }
+ok "the KV cache is in use while it works" wait_until 30 used
 ok "a job is done" wait_until 60 all_done
 ok "its requests are counted" wait_until 10 counted one 'mserve_requests_total{outcome=completed}' 300
 like "$(cat "$work/head")" 'application/openmetrics-text; version=1.0.0; charset=utf-8' \
@@ -61,6 +63,13 @@ like "$(grep '^mserve_worker_info' "$work/numbers")" 'backend=sim,name=one,tier=
 like "$(grep '^mserve_model_info' "$work/numbers")" 'sha256=[0-9a-f]{64}' "and which model it has"
 like "$(number 'process_resident_memory_bytes{}')" '^[1-9][0-9]{6}' "and how large it is"
 
+feed 4 200 1500 1 >/dev/null 2>&1
+saved() { numbers one && [ "$(number 'mserve_checkpoints_total{}')" -gt 0 ]; }
+ok "long requests are saved, and that is counted" wait_until 30 saved
+ok "with when" awk -v now="$(date +%s)" \
+    '/^mserve_checkpoint_last_timestamp_seconds/ {exit !($2 > now - 60 && $2 < now + 60)}' "$work/numbers"
+ok "they end" wait_until 60 all_done
+
 # ---- two daemons on one host
 MSERVE_WORKER_HTTP=$(where one) start two mserve-worker --name two
 await two 20
@@ -80,7 +89,7 @@ start scheduler mserve-scheduler
 ok "the scheduler becomes ready" wait_until 20 has_status scheduler /readyz 200
 is "$(status scheduler /livez)" 200 "it lives"
 ok "it is the active one, and folds" wait_until 10 counted scheduler 'mserve_scheduler_active{}' 1
-ok "the job has ended" wait_until 20 counted scheduler 'mserve_jobs_ended_total{state=completed}' 1
+ok "the jobs have ended" wait_until 20 counted scheduler 'mserve_jobs_ended_total{state=completed}' 2
 is "$(number 'mserve_jobs{state=in_progress}')|$(number 'mserve_jobs_stuck{}')" "0|0" "none is open, none is stuck"
 start standby mserve-scheduler
 ok "a second one is ready too" wait_until 20 has_status standby /readyz 200

@@ -77,6 +77,7 @@ static void test_seconds_are_exact(void **state)
     metrics_set(METRIC_DEVICE, ACCOUNT_SHARED, 1500000000);
     metrics_set(METRIC_DEVICE, ACCOUNT_DELIVERED, 1);
     metrics_set(METRIC_LEASE_LEFT, 0, -250000000);
+    metrics_set(METRIC_KV_USAGE, 0, 125000000);
     metrics_set(METRIC_READY_BYTES, 0, 4096);
     render(METRICS_WORKER);
     has_line("# UNIT mserve_device_seconds seconds");
@@ -85,6 +86,7 @@ static void test_seconds_are_exact(void **state)
     has_line("mserve_device_seconds_total{account=\"delivered\"} 0.000000001");
     has_line("mserve_device_seconds_total{account=\"overhead\"} 0.0");
     has_line("mserve_lease_left_seconds -0.25");
+    has_line("mserve_kv_usage_ratio 0.125");
     has_line("mserve_requests_ready_bytes 4096");
     has_line("process_start_time_seconds 1.5");
 }
