@@ -3,8 +3,9 @@
  * row of config/metrics_table.h and each value of its label; nothing waits for anything.
  *
  * THREADS metrics_add, metrics_set and metrics_observe from any thread, without a lock: one atomic
- * instruction each (some 10 ns; what a step counts, 50 ns). metrics_render() from one thread at a time; it reads each number once, so
- * two numbers of one page may be a moment apart, and none ever goes back that should not.
+ * instruction each, some 10 ns; all that a step counts takes 50 ns. metrics_render() from one thread at
+ * a time; it reads each number once, so two numbers of one page may be a moment apart, and none ever
+ * goes back that should not.
  *
  * UNITS as the table says: nanoseconds for seconds, billionths for ratios.
  */
