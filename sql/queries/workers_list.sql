@@ -5,7 +5,8 @@ with fleet as (
       (select string_agg(regexp_replace(t, '^.*\.requests\.', ''), ',') from unnest(w.topics) t)
         as tiers,
       (select count(*) from mserve.partitions p where p.owner = w.worker) as partitions,
-      (select count(*) from json_object_keys(w.wip_jobs)) as jobs,
+      (select count(*) from (select j::uuid from json_object_keys(w.wip_jobs) j union
+          select c.job from mserve.checkpoints c where c.worker = w.worker) begun) as jobs,
       case when w.closed_at is not null then 'gone'
         when w.lease_until < clock_timestamp() then 'silent'
         when w.draining then 'draining'
