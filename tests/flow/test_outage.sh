@@ -71,17 +71,24 @@ is "$(sql "select string_agg(worker::text, ' ' order by worker) from mserve.work
 is "$(sql "select count(*) from mserve.chunks where missing")" 0 "nothing was taken for missing"
 
 # ---------------------------------------------------------------- a submitter, PostgreSQL away
-# A trigger makes the statement of each step last, so that the server dies in the middle of it.
+# A trigger makes the statement of each step wait for a lock that we hold, so that the server dies in the
+# middle of it, and the lock with it.
 python3 - >"$work/input.jsonl" <<'PY'
 for i in range(40000):
     print('{"custom_id":"id-%d","method":"POST","url":"/v1/completions","body":{"model":"sim","prompt":"number %d","max_tokens":1}}' % (i, i))
 PY
-sql "create function public.linger() returns trigger language plpgsql as 'begin perform pg_sleep(1.5); return new; end'"
+sql "create function public.linger() returns trigger language plpgsql as
+    'begin perform pg_advisory_xact_lock_shared(77); return new; end'"
 linger() { # linger EVENT TABLE [WHEN]
     sql "create trigger linger before $1 on mserve.$2 for each $([ -n "${3:-}" ] && echo "row when ($3)" || echo statement) execute function public.linger()"
 }
 lingers() { sql_is "$1" "select count(*) from pg_stat_activity where datname = current_database()
-    and application_name = 'mserve-submit' and wait_event = 'PgSleep'"; }
+    and application_name = 'mserve-submit' and wait_event = 'advisory'"; }
+hold_up() { # hold_up KEY
+    start "$1-holder" psql -X -q -d "$MSERVE_POSTGRES_DSN" -c "select pg_advisory_lock(77), pg_sleep(600)"
+    wait_until 30 sql_is 1 "select count(*) from pg_locks where locktype = 'advisory' and granted" || bail "hold_up"
+}
+let_go() { sql "select pg_terminate_backend(l.pid) from pg_locks l where locktype = 'advisory' and mode = 'ExclusiveLock' and granted" >/dev/null; }
 at_once() { # at_once KEY: a patient and an impatient submitter of the same file, each with a job of its own
     start "$1-patient" mserve-submit -k "$1-patient" "$work/input.jsonl"
     MSERVE_SUBMIT_OUTAGE_MAX=1s start "$1-hasty" mserve-submit -k "$1-hasty" "$work/input.jsonl"
@@ -110,6 +117,7 @@ stop one 30
 for step in "begin insert jobs" "chunk insert chunks" "seal update jobs new.lines>0"; do
     read -r name event table when <<<"$step"
     linger "$event" "$table" "$when"
+    hold_up "$name"
     at_once "$name"
     ok "both are at the step: $name" wait_until 60 lingers 2
     own kill-postgres >/dev/null
@@ -118,9 +126,11 @@ done
 
 # ---------------------------------------------------------------- a submitter, Kafka away
 linger insert chunks
+hold_up kafka
 at_once kafka
-ok "both have written a part down" wait_until 60 lingers 2
+ok "both are about to write a part down" wait_until 60 lingers 2
 own kill-kafka >/dev/null
+let_go
 both_end kafka "Kafka away in the middle" Kafka
 is "$(sql "select count(*) from mserve.jobs where state = 'validating'")" 0 "nothing is left half done"
 done_testing

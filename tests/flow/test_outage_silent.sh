@@ -66,7 +66,7 @@ ok "a job" mserve-submit "$work/load.jsonl"
 worker one
 start scheduler mserve-scheduler
 ok "is worked on" wait_until 60 more
-sql "create function public.linger() returns trigger language plpgsql as 'begin perform pg_sleep(1); return new; end';
+sql "create function public.linger() returns trigger language plpgsql as 'begin perform pg_sleep(2); return new; end';
      create trigger linger before insert on mserve.chunks for each statement execute function public.linger()"
 requests 1000 1 5000 >"$work/upload.jsonl"
 start upload mserve-submit -k upload "$work/upload.jsonl"
