@@ -10,8 +10,8 @@
  *   0 done · 1 usage or settings, or the doctor found a problem · 2 input invalid, nothing enqueued · 3 the database schema is
  *   another · 4 the job ended failed or cancelled · 5 idempotency conflict · 6 completed, but
  *   some requests failed · 7 expired · 8 not found · 9 access denied · 10 this host failed (disk,
- *   memory) · 11 model file refused · 12 interrupted, the same command goes on · 70 a bug of ours ·
- *   75 the servers are away, try again
+ *   memory) · 11 model file refused · 12 interrupted, the same command goes on · 13 the worker died
+ *   again and again · 70 a bug of ours · 75 the servers are away, try again
  */
 #ifndef MSERVE_CONFIG_ERRORS_H
 #define MSERVE_CONFIG_ERRORS_H
@@ -40,6 +40,7 @@
     X(MODEL,        11, false, "the model file is not valid or not supported") \
     X(DEVICE,       11, true,  "the device failed") \
     X(INTERRUPTED,  12, true,  "interrupted; the same command goes on where it stopped") \
+    X(CRASHES,      13, true,  "the worker died again and again before it had begun") \
     X(AGAIN,        70, true,  "not now") \
     X(LOST,         70, false, "the lease or the partition belongs to somebody else") \
     X(LIMIT,         2, false, "a limit was exceeded") \

@@ -40,6 +40,9 @@ struct settings_sim {
     uint64_t head_ns;
     double pace;
     uint32_t eos_per_million;
+    uint32_t abort_token;
+    uint32_t hang_token;
+    uint32_t eat_token;
 };
 
 /* A model tier: a topic and the model behind it. Texts that were not set are "". */
@@ -104,6 +107,12 @@ struct settings_worker {
     uint64_t lease_ms;
     uint64_t renew_ms;
     uint64_t hung_after_ms;
+    const char *guard; /* on or off */
+    uint64_t restart_max_ms;
+    const char *recorder;
+    uint64_t suspect_wait_ms;
+    uint32_t vanished_workers;
+    uint32_t vanished_hosts;
     uint64_t drain_ms;
     uint64_t drain_margin_ms;
     uint64_t drain_finish_ms;

@@ -100,6 +100,22 @@ static const struct setting rows[] = {
      "How often a worker renews its lease; at most half of worker.lease."},
     {"worker.hung_after", DURATION(S, worker.hung_after_ms), "5m", "1s", "1d", NULL,
      "A device that takes so long for one step hangs; its lease is left to run out."},
+    {"worker.guard", CHOICE(S, worker.guard), "on", NULL, NULL, "on|off",
+     "Whether a parent process watches the worker, buries it when it dies and starts it again; off for "
+     "debuggers."},
+    {"worker.restart_max", DURATION(S, worker.restart_max_ms), "1m", "10ms", "1d", NULL,
+     "The longest pause before a worker that died is started again."},
+    {"worker.recorder", PATH(S, worker.recorder), "", NULL, NULL, NULL,
+     "A file for what the worker is at, for who wants to look when all its processes are gone; empty: "
+     "memory that goes with them."},
+    {"worker.suspect_wait", DURATION(S, worker.suspect_wait_ms), "10s", "0ms", "1d", NULL,
+     "How long requests that may have killed a worker wait at most before others are held back, so "
+     "that they run apart."},
+    {"worker.vanished_workers", U32(S, worker.vanished_workers), "5", "2", "1000000", NULL,
+     "A request that was open on so many workers that vanished without a trace, on "
+     "worker.vanished_hosts hosts, runs alone; after as many while it ran alone it fails."},
+    {"worker.vanished_hosts", U32(S, worker.vanished_hosts), "3", "1", "1000000", NULL,
+     "See worker.vanished_workers."},
     {"worker.drain", DURATION(S, worker.drain_ms), "15s", "1s", "10m", NULL,
      "How much time a worker has to leave in good order where whoever tells it to names none."},
     {"worker.drain_margin", DURATION(S, worker.drain_margin_ms), "6s", "0s", "10m", NULL,
@@ -198,6 +214,12 @@ static const struct setting tier[] = {
      "sim: wall time per simulated time; 0: as fast as it goes, 1: real time."},
     {"sim.eos_per_million", U32(T, sim.eos_per_million), "0", "0", "1000000", NULL,
      "sim: the chance in a million that an answer ends with any token; 0: only max_tokens ends it."},
+    {"sim.abort_token", U32(T, sim.abort_token), "0", "0", "255", NULL,
+     "sim: a token (a byte of the prompt) that crashes the worker when it is read; 0: none. For tests."},
+    {"sim.hang_token", U32(T, sim.hang_token), "0", "0", "255", NULL,
+     "sim: likewise, one at which the device hangs."},
+    {"sim.eat_token", U32(T, sim.eat_token), "0", "0", "255", NULL,
+     "sim: likewise, one that takes memory until there is none."},
 };
 #undef T
 /* clang-format on */

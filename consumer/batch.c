@@ -24,6 +24,7 @@ void batch_free(struct batch *batch)
     free(batch->checkpoint);
     free(batch->words);
     free(batch->discard);
+    free(batch->running);
     free(batch);
 }
 

@@ -63,6 +63,9 @@ struct batch {
     uint32_t discards_count;
     uint64_t saved_ns; /* at this cut: what is in checkpoints of what the unfinished have cost */
     uint64_t sampled;  /* tokens since the cut before */
+    char *running;     /* malloc: the set that runs apart, JSON, to be marked; NULL: none */
+    unsigned mark;     /* its number; 0: none */
+    bool ends_running; /* the set that was marked is through */
     unsigned stop; /* the stop that it answers (orders.h): the device has nothing left; 0: none */
 };
 

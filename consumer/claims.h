@@ -64,6 +64,7 @@ struct claim_chunk {
     atomic_bool incomplete;        /* a line was not had from the log: look at it again later */
     atomic_bool missing;           /* because the log does not hold it: the index is to be told */
     bool marked;                   /* control's own: the index has been told */
+    bool suspect;                  /* lines of it were open when a worker died */
     atomic_uint refs;
     uint64_t build; /* commit thread's own: the batch in which it stands, and where */
     uint32_t slot;

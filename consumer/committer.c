@@ -14,6 +14,7 @@
 #include "consumer/batch.h"
 #include "consumer/books.h"
 #include "consumer/frozen.h"
+#include "consumer/recorder.h"
 #include "consumer/response.h"
 #include "consumer/worker_metrics.h"
 #include "sql/commit.h"
@@ -52,10 +53,12 @@ static bool must_quit(const struct committer *committer)
 }
 
 /* Its lines have ended here, with a row or without. */
-static void let_go(struct batch *batch)
+static void let_go(const struct committer *committer, struct batch *batch)
 {
-    for (uint32_t i = 0; i < batch->count; i++)
+    for (uint32_t i = 0; i < batch->count; i++) {
+        recorder_free(committer->options.recorder, batch->task[i]->slot);
         claim_chunk_ended(batch->task[i]->chunk, 1);
+    }
     batch_free(batch);
 }
 
@@ -79,6 +82,9 @@ static void build(struct committer *committer, const struct batch *batch)
     frozen->batch.token = committer->lease.token;
     frozen->batch.lease_ms = committer->lease.lease_ms;
     pthread_mutex_unlock(&committer->lock);
+    if (batch->running)
+        frozen->batch.running = (struct slice){batch->running, strlen(batch->running)};
+    frozen->batch.ends_running = batch->ends_running;
     frozen->batch.seq = atomic_load_explicit(&committer->landed, memory_order_relaxed) + 1;
 }
 
@@ -151,6 +157,12 @@ static void note_landed(struct committer *committer, const struct batch *batch,
     committer->wip_ns = batch_wip_ns(batch);
     atomic_store_explicit(&committer->booked_ns, batch->books.held_ns, memory_order_release);
     atomic_store_explicit(&committer->landed, sent->seq, memory_order_release);
+    recorder_landed(committer->options.recorder, sent->seq);
+    if (batch->mark != 0) { /* the set may be launched */
+        atomic_store_explicit(&committer->options.gauges->marked, batch->mark,
+                              memory_order_release);
+        committer->options.on_taken(committer->options.context);
+    }
     log_debug("commit.done",
               "seq=%" PRId64 " rows=%u inserted=%u duplicate=%u attempts=%u checkpoints=%u "
               "wall_us=%" PRIu64,
@@ -165,7 +177,8 @@ static void note_landed(struct committer *committer, const struct batch *batch,
 static bool says_nothing(const struct committer *committer, const struct batch *batch)
 {
     return batch->count == 0 && batch->checkpoints_count == 0 && batch->discards_count == 0 &&
-           committer->frozen.batch.books.held_ns == 0 && batch->stop == 0;
+           committer->frozen.batch.books.held_ns == 0 && batch->stop == 0 && !batch->running &&
+           !batch->ends_running;
 }
 
 static void commit_batch(struct committer *committer, struct batch *batch)
@@ -213,7 +226,7 @@ static void take_batch(struct committer *committer, struct batch *batch)
         commit_batch(committer, batch);
     if (is_lost(committer) && stop != 0)
         begin_books(committer, batch);
-    let_go(batch);
+    let_go(committer, batch);
     if (stop != 0)
         committer->options.on_stopped(committer->options.context, stop);
 }
@@ -315,7 +328,7 @@ void committer_stop(struct committer *committer)
     }
     left = mailbox_take(&committer->mailbox);
     while ((mail = mail_list_next(&left)))
-        let_go(batch_of(mail));
+        let_go(committer, batch_of(mail));
     commit_close(committer->commit);
     frozen_release(&committer->frozen);
     mailbox_release(&committer->mailbox);

@@ -17,9 +17,12 @@
 
 #include <stdint.h>
 
+struct recorder;
+
 struct committer_options {
     struct db_options db;
     struct gauges *gauges;
+    struct recorder *recorder;       /* NULL: nothing is recorded */
     void (*on_taken)(void *context); /* a batch was taken: the device may cut the next one */
     /* the batch of the device's stop is committed, or thrown away when lost */
     void (*on_stopped)(void *context, unsigned stop);

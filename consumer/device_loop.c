@@ -14,10 +14,15 @@
 #include "consumer/orders.h"
 #include "consumer/pace.h"
 #include "consumer/running.h"
+#include "consumer/suspects.h"
 #include "consumer/task.h"
 #include "consumer/worker_metrics.h"
 
-enum { REST_MS = 50, LOOK_AT_LIMITS_NS = 100 * 1000 * 1000 };
+enum {
+    REST_MS = 50,
+    LOOK_AT_LIMITS_NS = 100 * 1000 * 1000,
+    RECORD_EVERY_NS = 20 * 1000 * 1000, /* a walk over what runs costs microseconds */
+};
 
 struct device_loop {
     struct device_loop_options options;
@@ -31,9 +36,12 @@ struct device_loop {
     unsigned finishing;                   /* the stop before which requests are being finished */
     struct engine *engine;
 
-    struct mail_list inbox; /* arrived and not yet looked at */
-    struct lanes lanes;     /* of ready tasks */
-    struct running running; /* in the engine */
+    struct mail_list inbox;      /* arrived and not yet looked at */
+    struct lanes lanes;          /* of ready tasks */
+    struct running running;      /* in the engine */
+    struct suspects suspects;    /* ready, but they run apart */
+    struct recorder_device told; /* to the recorder */
+    uint64_t told_ns;            /* monotonic: when it was last told of the requests */
     struct batch *open;
     unsigned changes_seen;
     uint64_t limits_seen_ns;
@@ -78,6 +86,8 @@ static void receive(struct device_loop *loop, uint64_t now_ns)
         if (task->state == TASK_ENDED) {
             count_taken(loop, task);
             end_task(loop, task, now_ns);
+        } else if (task->cap > 0) {
+            suspects_add(&loop->suspects, task, now_ns);
         } else {
             lanes_add(&loop->lanes, task);
         }
@@ -143,6 +153,7 @@ static void withdraw_ready(struct device_loop *loop, bool stopping, uint64_t now
     struct sifting sifting = {loop, stopping, now_ns};
 
     lanes_sift(&loop->lanes, keep_ready, &sifting);
+    suspects_sift(&loop->suspects, keep_ready, &sifting);
 }
 
 static void withdraw_unwanted(struct device_loop *loop, uint64_t now_ns)
@@ -217,6 +228,7 @@ static void save_running(struct device_loop *loop, uint64_t now_ns)
         batch_add_checkpoint(loop->open, task, &live);
         task->saved_tokens = live.tokens_len;
         task->saved_ns = live.cost_ns;
+        recorder_saved(loop->options.recorder, task->slot, live.tokens_len, live.cost_ns);
         requests++;
         tokens += live.tokens_len;
     }
@@ -349,9 +361,100 @@ static enum err cut_when_due(struct device_loop *loop, uint64_t now_ns)
     return ERR_OK;
 }
 
+/* -------------------------------------------------------------------------- a set runs apart ---- */
+
+/* The engine is empty: the batch that names the set has all that ended before. */
+static enum err cut_set(struct device_loop *loop, uint64_t now_ns)
+{
+    struct buffer text = {0};
+    enum err err = engine_flush(loop->engine);
+
+    if (err)
+        return err;
+    collect(loop, now_ns);
+    suspects_write_set(&loop->suspects, &text);
+    log_info("suspects.apart", "requests=%u cap=%u waiting=%u", loop->suspects.set_count,
+             suspects_first(&loop->suspects)->cap, loop->suspects.count);
+    loop->open->running = buffer_detach(&text);
+    loop->open->mark = loop->suspects.mark;
+    cut(loop, 0, now_ns);
+    return ERR_OK;
+}
+
+static void launch_set(struct device_loop *loop, uint64_t now_ns)
+{
+    uint64_t limit_ns = loop->options.request_time_limit_ns;
+    struct task *task;
+
+    recorder_apart(loop->options.recorder, loop->suspects.set_count);
+    while ((task = suspects_first(&loop->suspects))) {
+        enum err err = running_submit(&loop->running, task, limit_ns > 0 ? now_ns + limit_ns : 0);
+
+        if (err == ERR_AGAIN)
+            return;
+        suspects_take_first(&loop->suspects);
+        count_taken(loop, task);
+        if (err)
+            end_task(loop, task, now_ns);
+    }
+}
+
+static void end_set(struct device_loop *loop)
+{
+    recorder_apart(loop->options.recorder, 0);
+    loop->open->ends_running = true;
+}
+
+/* Normal work, or the set whose turn it is. *ret_holds: neither is to be fed now. */
+static enum err feed_some(struct device_loop *loop, uint64_t now_ns, bool *ret_holds)
+{
+    const struct gauges *gauges = loop->options.gauges;
+    struct suspects_view view = {
+        .has_normal = lanes_first(&loop->lanes) || !running_is_empty(&loop->running),
+        .engine_empty = running_is_empty(&loop->running),
+        .may_mark = atomic_load_explicit(&gauges->batches_waiting, memory_order_relaxed) == 0,
+        .room = loop->options.engine.sequences_max,
+        .marked = atomic_load_explicit(&gauges->marked, memory_order_acquire),
+    };
+
+    *ret_holds = false;
+    switch (suspects_turn(&loop->suspects, &view, now_ns)) {
+    case SUSPECTS_CUT:
+        *ret_holds = true;
+        return cut_set(loop, now_ns);
+    case SUSPECTS_LAUNCH:
+        launch_set(loop, now_ns);
+        break;
+    case SUSPECTS_HOLD:
+        *ret_holds = true;
+        break;
+    case SUSPECTS_END:
+        end_set(loop);
+        feed(loop, now_ns);
+        break;
+    case SUSPECTS_FEED:
+        feed(loop, now_ns);
+        break;
+    }
+    return ERR_OK;
+}
+
 /* ---------------------------------------------------------------------------------- a turn ---- */
 
-static void show_progress(struct device_loop *loop)
+static void record_requests(struct device_loop *loop, uint64_t now_ns)
+{
+    struct engine_look look;
+    uint32_t cursor = 0;
+
+    if (!loop->options.recorder || now_ns - loop->told_ns < RECORD_EVERY_NS)
+        return;
+    loop->told_ns = now_ns;
+    while (engine_look(loop->engine, &cursor, &look))
+        recorder_progress(loop->options.recorder, running_task_of(look.tag)->slot, look.tokens_len,
+                          look.cost_ns);
+}
+
+static void show_progress(struct device_loop *loop, uint64_t now_ns)
 {
     struct gauges *gauges = loop->options.gauges;
     struct engine_books books;
@@ -360,6 +463,12 @@ static void show_progress(struct device_loop *loop)
     worker_count_books(&books);
     atomic_store_explicit(&gauges->held_ns, books.held_ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&gauges->device_moves, 1, memory_order_relaxed);
+    record_requests(loop, now_ns);
+    loop->told.moves++;
+    loop->told.held_ns = books.held_ns;
+    loop->told.overhead_ns = books.overhead_ns;
+    loop->told.idle_ns = books.idle_ns;
+    recorder_device(loop->options.recorder, &loop->told);
 }
 
 /* What has not begun is for somebody else. */
@@ -388,6 +497,8 @@ static enum err stop_all(struct device_loop *loop, unsigned stop, uint64_t now_n
     assert(running_is_empty(&loop->running) && !lanes_first(&loop->lanes));
     loop->idle = true;
     atomic_store_explicit(&gauges->stopped_ns, now_ns, memory_order_relaxed);
+    suspects_halt(&loop->suspects);
+    recorder_apart(loop->options.recorder, 0);
     cut(loop, stop, now_ns);
     loop->answered = stop;
     return ERR_OK;
@@ -425,19 +536,22 @@ static bool may_launch(const struct device_loop *loop, uint64_t now_ns)
 static enum err step(struct device_loop *loop, uint64_t now_ns)
 {
     struct engine_step_info info;
+    bool holds;
     enum err err;
 
     if (!may_launch(loop, now_ns))
         return ERR_AGAIN;
-    feed(loop, now_ns);
-    err = FAILPOINT_CALL("step", ERR_DEVICE, engine_step(loop->engine, &info));
+    err = feed_some(loop, now_ns, &holds);
+    if (!err)
+        err = FAILPOINT_CALL("step", ERR_DEVICE, engine_step(loop->engine, &info));
     if (err)
         return err;
     worker_count_step(&info);
     loop->idle = info.idle;
     pace_note(&loop->pace, info.steps, info.idle, now_ns);
+    loop->told.sampled += info.tokens;
     collect(loop, now_ns);
-    return info.idle && !lanes_first(&loop->lanes) ? ERR_AGAIN : ERR_OK;
+    return info.idle && (holds || !lanes_first(&loop->lanes)) ? ERR_AGAIN : ERR_OK;
 }
 
 static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
@@ -474,7 +588,7 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
         if (err)
             return err;
     }
-    show_progress(loop);
+    show_progress(loop, now_ns);
     if (atomic_load_explicit(&gauges->ready_requests, memory_order_relaxed) < ready)
         loop->options.on_room(loop->options.context);
     return ERR_OK;
@@ -495,9 +609,13 @@ static void *run(void *argument)
 {
     struct device_loop *loop = argument;
     bool rest = false;
-    enum err err = engine_open(&loop->options.engine, &loop->engine);
+    enum err err;
 
-    loop->running = (struct running){.engine = loop->engine, .gauges = loop->options.gauges};
+    pthread_setname_np(pthread_self(), "device"); /* first: the engine's threads inherit it */
+    err = engine_open(&loop->options.engine, &loop->engine);
+
+    loop->running = (struct running){
+        .engine = loop->engine, .gauges = loop->options.gauges, .recorder = loop->options.recorder};
     loop->cut_ns = clock_mono_ns();
     loop->options.on_opened(loop->options.context, err);
     while (!err && !atomic_load_explicit(&loop->quit, memory_order_acquire))
@@ -517,6 +635,7 @@ enum err device_loop_start(const struct device_loop_options *options, struct dev
 
     loop->options = *options;
     loop->open = batch_new();
+    loop->suspects.wait_ns = options->suspect_wait_ns;
     mailbox_init(&loop->mailbox, -1);
     atomic_init(&loop->quit, false);
     failed = pthread_create(&loop->thread, NULL, run, loop);
@@ -525,7 +644,6 @@ enum err device_loop_start(const struct device_loop_options *options, struct dev
         return fail(ERR_MEMORY, "the device thread could not be started: %s", strerror(failed));
     }
     loop->started = true;
-    pthread_setname_np(loop->thread, "device");
     *ret = loop;
     return ERR_OK;
 }
@@ -578,6 +696,7 @@ static void free_ready(struct device_loop *loop)
     while ((mail = mail_list_next(&loop->inbox)))
         task_free(task_of(mail));
     lanes_sift(&loop->lanes, free_task, NULL);
+    suspects_release(&loop->suspects);
 }
 
 void device_loop_stop(struct device_loop *loop)

@@ -6,6 +6,9 @@
  * over its time limit); submit from the lanes, one job in turn; one engine step; collect what
  * finished; cut a batch when one is due and the commit thread can take it.
  *
+ * Requests that may have killed a worker wait in a lane of their own and run apart, in sets that are
+ * committed before they are launched (suspects.h).
+ *
  * No step is launched after gauges.launch_until_ns, nor while too many finished results wait.
  *
  * CHECKPOINTS As often as the options say, the cut that is due then anyway (or one of its own) has a
@@ -23,6 +26,7 @@
 
 #include "consumer/gauges.h"
 #include "consumer/mailbox.h"
+#include "consumer/recorder.h"
 #include "kernels/engine.h"
 
 #include <stdint.h>
@@ -30,8 +34,10 @@
 struct device_loop_options {
     struct engine_options engine;
     struct gauges *gauges;
-    struct mailbox *batches;     /* to the commit thread */
-    uint32_t commit_rows;        /* a batch is cut at this many tasks, */
+    struct recorder *recorder; /* NULL: nothing is recorded */
+    uint64_t suspect_wait_ns;  /* so long suspects wait before normal work is held back for them */
+    struct mailbox *batches;   /* to the commit thread */
+    uint32_t commit_rows;      /* a batch is cut at this many tasks, */
     uint64_t commit_interval_ns; /* or when its first task is so old, */
     uint64_t ledger_interval_ns; /* or, with no task at all, to book time: so often */
     uint64_t checkpoint_interval_ns;

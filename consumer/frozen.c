@@ -69,6 +69,7 @@ static uint32_t chunk_slot(struct frozen *frozen, struct claim_chunk *chunk)
         .partition = partition_slot(frozen, chunk->partition),
         .first_line = chunk->first_line,
         .lines = chunk->lines,
+        .suspect = chunk->suspect,
     };
     chunk->build = frozen->builds;
     chunk->slot = frozen->batch.chunks_count++;

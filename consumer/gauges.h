@@ -37,6 +37,9 @@ struct gauges {
     /* lines of chosen chunks that intake has not yet come to; control and intake write */
     atomic_uint unread_lines;
 
+    /* the commit thread writes: number of the last set to run apart whose mark has landed */
+    atomic_uint marked;
+
     /* batches posted and not yet begun; device and commit write */
     atomic_uint batches_waiting;
 };

@@ -296,6 +296,7 @@ static struct claim_chunk *new_chunk(struct holdings *holdings, struct hold *hol
     chunk->first_offset = work->first_offset;
     chunk->last_offset = work->last_offset;
     chunk->bytes = (uint64_t)work->bytes;
+    chunk->suspect = work->suspect;
     memcpy(chunk->done, work->done_map, sizeof chunk->done);
     chunk->open_at_start = work->lines - work->done_count;
     atomic_store_explicit(&chunk->open_lines, chunk->open_at_start + 1, memory_order_relaxed);

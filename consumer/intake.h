@@ -12,6 +12,7 @@
 #include "consumer/gauges.h"
 #include "consumer/mailbox.h"
 #include "consumer/prepare.h"
+#include "consumer/recorder.h"
 
 #include <stdint.h>
 
@@ -22,8 +23,9 @@ struct intake_options {
     const struct engine_model *model; /* that checkpoints are to be of; borrowed */
     struct prepare_options prepare;
     struct gauges *gauges;
-    struct mailbox *tasks; /* to the device thread */
-    uint32_t requests_max; /* waiting for the device */
+    struct recorder *recorder; /* NULL: nothing is recorded */
+    struct mailbox *tasks;     /* to the device thread */
+    uint32_t requests_max;     /* waiting for the device */
     uint64_t bytes_max;
     void (*on_chunk_read)(void *context);             /* the next one may be wanted */
     void (*on_stopped)(void *context, unsigned stop); /* after intake_halt(): no task follows */

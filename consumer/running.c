@@ -72,6 +72,10 @@ enum err running_submit(struct running *running, struct task *task, uint64_t giv
     task->give_up_ns = give_up_ns;
     task_forget_input(task);
     add(running, task);
+    task->slot = recorder_begin(running->recorder, task->chunk->job->id,
+                                task->chunk->first_line + task->index, task->chunk->chunk,
+                                task->attempt > 0 ? task->attempt : 1);
+    recorder_saved(running->recorder, task->slot, task->saved_tokens, 0);
     return ERR_OK;
 }
 
@@ -153,6 +157,7 @@ struct task *running_end(struct running *running, const struct engine_event *eve
 
     take_out(running, task);
     task->cost = event->cost;
+    recorder_ended(running->recorder, task->slot, event->cost.output_tokens, event->cost.ns);
     switch (event->finish) {
     case ENGINE_STOP:
     case ENGINE_LENGTH:

@@ -8,6 +8,7 @@
 
 #include "consumer/gauges.h"
 #include "consumer/pace.h"
+#include "consumer/recorder.h"
 #include "consumer/task.h"
 #include "kernels/engine.h"
 
@@ -15,9 +16,10 @@
 #include <stdint.h>
 
 struct running {
-    struct engine *engine; /* borrowed */
-    struct gauges *gauges; /* `running` is counted there; borrowed */
-    struct task *newest;   /* NULL: none runs */
+    struct engine *engine;     /* borrowed */
+    struct gauges *gauges;     /* `running` is counted there; borrowed */
+    struct recorder *recorder; /* NULL: nothing is recorded; borrowed */
+    struct task *newest;       /* NULL: none runs */
 };
 
 static inline bool running_is_empty(const struct running *running)

@@ -29,12 +29,16 @@ struct source {
     struct arena arena;          /* of its checkpoints */
     struct checkpoint_row *left; /* [left_count] what earlier attempts left, by line */
     uint32_t left_count;
-    uint32_t resumed;  /* tasks that go on from one */
-    bool asked;        /* for its checkpoints */
-    bool begun;        /* its range was given to the reader */
-    bool again;        /* it is read for the second time */
-    bool told;         /* that it cannot be read */
-    bool refused;      /* a body was not had from the store: nothing is known of its line */
+    uint32_t resumed;         /* tasks that go on from one */
+    bool asked;               /* for its checkpoints */
+    bool begun;               /* its range was given to the reader */
+    bool again;               /* it is read for the second time */
+    bool told;                /* that it cannot be read */
+    bool refused;             /* a body was not had from the store: nothing is known of its line */
+    struct arena known_arena; /* of `known` */
+    struct quarantine_line *known; /* [known_count] what deaths say of its lines, by line */
+    uint32_t known_count;
+    bool judged;       /* that was asked for */
     uint64_t wait_ns;  /* not before this time, after a failure */
     uint64_t moved_ns; /* when something last came, or could not have come */
 };
@@ -52,6 +56,7 @@ void source_free(struct source *source)
     if (!source)
         return;
     arena_release(&source->arena);
+    arena_release(&source->known_arena);
     free(source);
 }
 
@@ -133,6 +138,9 @@ static void next_chunk(struct source *source)
     source->again = false;
     source->told = false;
     source->refused = false;
+    source->judged = false;
+    source->known_count = 0;
+    arena_clear(&source->known_arena);
     source->wait_ns = 0;
 }
 
@@ -285,6 +293,63 @@ static void resume(struct source *source, struct source_tools *tools, struct tas
     source->resumed += task->resumed_len > 0;
 }
 
+/* ------------------------------------------------------------------------------- suspects ---- */
+
+/* False: the database cannot be asked now. It is waited for: to run one unawares may kill again. */
+static bool ask_for_suspects(struct source *source, struct source_tools *tools, uint64_t now_ns)
+{
+    const struct claim_chunk *chunk = source->reading;
+
+    if (chunk->suspect && store_suspects(tools->store, chunk, &source->known_arena, &source->known,
+                                         &source->known_count)) {
+        source->known_count = 0;
+        source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
+        return false;
+    }
+    if (source->known_count > 0)
+        log_info("chunk.suspect", "job=%s chunk=%d lines=%u", chunk->job->hex, chunk->chunk,
+                 source->known_count);
+    source->judged = true;
+    return true;
+}
+
+static enum quarantine_verdict verdict_of(const struct source *source,
+                                          const struct source_tools *tools, uint32_t index,
+                                          uint32_t *ret_cap)
+{
+    const int64_t line = source->reading->first_line + index;
+
+    for (uint32_t i = 0; i < source->known_count; i++)
+        if (source->known[i].line == line)
+            return quarantine_judge(&source->known[i].evidence, &tools->limits, ret_cap);
+    return QUARANTINE_FREE;
+}
+
+/* NULL: what has to be told first could not be told now; the line is missed in this reading. */
+static struct task *guilty_task(struct source *source, struct source_tools *tools, uint32_t index,
+                                const struct message *message)
+{
+    struct slice body = message->body;
+    struct task *task;
+
+    arena_clear(&tools->arena);
+    if (message->has_blob && store_body(tools->store, message->blob, &tools->arena, &body))
+        body = SLICE("null"); /* it is gone, but so is the request */
+    if (store_dead_letter(tools->store, source->reading, index, message->custom_id, body,
+                          &tools->arena)) {
+        source->refused = true;
+        return NULL;
+    }
+    log_error("request.guilty",
+              "job=%s line=%lld msg=\"every worker that ran it alone died; it fails\"",
+              source->reading->job->hex, (long long)source->reading->first_line + index);
+    task = new_task(source, index, message->custom_id);
+    task_fail(task, 0, NULL, "worker_crashed",
+              "Every worker that ran this request alone died of it; it will not be run again.",
+              NULL);
+    return task;
+}
+
 /* ------------------------------------------------------------------------------- messages ---- */
 
 /*
@@ -318,6 +383,30 @@ static struct task *task_of_blob(struct source *source, struct source_tools *too
     return NULL;
 }
 
+static struct task *task_of_message(struct source *source, struct source_tools *tools,
+                                    uint32_t index, const struct message *message)
+{
+    struct claim_chunk *chunk = source->reading;
+    uint32_t cap = 0;
+    struct task *task;
+
+    if (verdict_of(source, tools, index, &cap) == QUARANTINE_GUILTY)
+        return guilty_task(source, tools, index, message);
+    recorder_prepare(tools->recorder, chunk->job->id, chunk->first_line + index, chunk->chunk);
+    if (message->error.len > 0)
+        task = prepare_invalid(&tools->prepare, chunk, index, message->custom_id, message->error);
+    else if (message->has_blob)
+        task = task_of_blob(source, tools, index, message);
+    else
+        task = prepare_task(&tools->prepare, chunk, index, message->custom_id, message->body);
+    recorder_prepared(tools->recorder);
+    if (!task)
+        return NULL;
+    task->cap = cap;
+    resume(source, tools, task);
+    return task;
+}
+
 static void take_message(struct source *source, struct source_tools *tools,
                          const rd_kafka_message_t *raw)
 {
@@ -337,16 +426,9 @@ static void take_message(struct source *source, struct source_tools *tools,
     index = (uint32_t)(message.line - (uint64_t)chunk->first_line);
     if (!is_open_line(source, index))
         return;
-    if (message.error.len > 0)
-        task = prepare_invalid(&tools->prepare, chunk, index, message.custom_id, message.error);
-    else if (message.has_blob)
-        task = task_of_blob(source, tools, index, &message);
-    else
-        task = prepare_task(&tools->prepare, chunk, index, message.custom_id, message.body);
-    if (!task)
-        return;
-    resume(source, tools, task);
-    add_task(source, tools, task);
+    task = task_of_message(source, tools, index, &message);
+    if (task)
+        add_task(source, tools, task);
 }
 
 /* The range is through: the next chunk, or once more, or what is left over has its outcome. */
@@ -453,6 +535,8 @@ bool source_serve(struct source *source, struct source_tools *tools, uint64_t no
     if (claim_job_wish(source->reading->job) != WISH_RUN)
         return end_unread(source, tools, now_ns, end_as_wished);
     if (!source->asked && !ask_for_checkpoints(source, tools, now_ns))
+        return false;
+    if (!source->judged && !ask_for_suspects(source, tools, now_ns))
         return false;
     if (!source->begun)
         return begin_range(source, tools, now_ns);

@@ -16,6 +16,10 @@
  * Before a range is read, the checkpoints that earlier attempts left of its lines are asked for, in a
  * statement behind the claim: such a task goes on from there (resume.h).
  *
+ * In a chunk that is marked as suspect, what deaths of workers say of its lines is asked first: some
+ * become tasks that run apart, and those that were found guilty become dead letters and fail
+ * (`worker_crashed`), without being looked at any further.
+ *
  * A body that was put aside and is not there any more, or is damaged, fails its line likewise.
  * Chunks of a job that is cancelled or expired are not read: their open lines become tasks with that
  * outcome, with the custom_ids of the index.
@@ -30,6 +34,7 @@
 #include "consumer/log_reader.h"
 #include "consumer/mailbox.h"
 #include "consumer/prepare.h"
+#include "consumer/recorder.h"
 #include "consumer/store.h"
 #include "kernels/engine.h"
 
@@ -44,6 +49,8 @@ struct source_tools {
     struct prepare prepare;
     struct arena arena; /* of one question to the store */
     struct gauges *gauges;
+    struct recorder *recorder;       /* NULL: nothing is recorded */
+    struct quarantine_limits limits; /* of what finds a request guilty */
     uint32_t requests_max; /* while so many requests or bytes wait for the device, none is read */
     uint64_t bytes_max;
     struct mail_list made;                /* the tasks; whoever calls posts them */

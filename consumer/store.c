@@ -1,4 +1,4 @@
-/* store.c: three questions, their answers unpacked and checked. */
+/* store.c: questions, their answers unpacked and checked. */
 #include "consumer/store.h"
 
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "config/log.h"
 #include "config/sha256.h"
 #include "consumer/database.h"
+#include "consumer/dead_letters.h"
 #include "sql/db.h"
 #include "sql/job.h"
 #include "sql/work.h"
@@ -17,7 +18,8 @@ enum { BODY_BYTES_MAX = 1 << 30 };
 
 struct store {
     const struct settings *settings;
-    struct db *db; /* NULL until it is needed */
+    struct db *db;             /* NULL until it is needed */
+    struct dead_letters *dead; /* likewise */
 };
 
 struct store *store_new(const struct settings *settings)
@@ -33,6 +35,7 @@ void store_free(struct store *store)
     if (!store)
         return;
     db_close(store->db);
+    dead_letters_close(store->dead);
     free(store);
 }
 
@@ -110,4 +113,33 @@ enum err store_checkpoints(struct store *store, const struct claim_chunk *chunk,
         return err;
     return checkpoints_load(store->db, &chunk->job->id, chunk->first_line, chunk->lines, arena, ret,
                             ret_count);
+}
+
+enum err store_suspects(struct store *store, const struct claim_chunk *chunk, struct arena *arena,
+                        struct quarantine_line **ret, uint32_t *ret_count)
+{
+    enum err err = connected(store);
+
+    return err ? err
+               : quarantine_lines(store->db, chunk->job->id, chunk->first_line, chunk->lines, arena,
+                                  ret, ret_count);
+}
+
+enum err store_dead_letter(struct store *store, const struct claim_chunk *chunk, uint32_t index,
+                           struct slice custom_id, struct slice body, struct arena *arena)
+{
+    struct dead_letter letter = {
+        .job = chunk->job->id,
+        .line = chunk->first_line + index,
+        .custom_id = custom_id,
+        .body = body,
+    };
+    enum err err = connected(store);
+
+    if (!err)
+        err = quarantine_add_dead(store->db, letter.job, letter.line, custom_id, body, arena,
+                                  &letter.deaths);
+    if (!err && !store->dead)
+        err = dead_letters_open(&store->settings->kafka, &store->dead);
+    return err ? err : dead_letters_send(store->dead, &letter);
 }

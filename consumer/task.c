@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consumer/recorder.h"
+
 static char *put_text(char *at, struct slice text)
 {
     if (text.len > 0)
@@ -22,6 +24,7 @@ struct task *task_new(struct claim_chunk *chunk, uint32_t index, struct slice cu
     memset(task, 0, sizeof *task);
     task->chunk = claim_chunk_hold(chunk);
     task->index = index;
+    task->slot = RECORDER_NONE;
     task->endpoint = chunk->job->endpoint;
     task->attempt = 1;
     task->custom_id = (struct slice){at, custom_id.len};

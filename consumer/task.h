@@ -48,7 +48,10 @@ struct task {
     struct claim_chunk *chunk;
     uint32_t index; /* the line is chunk->first_line + index */
     enum task_state state;
-    size_t bytes; /* what it counts against intake's limit while it waits */
+    size_t bytes;      /* what it counts against intake's limit while it waits */
+    uint32_t slot;     /* in the recorder, while it runs and until its commit; or RECORDER_NONE */
+    uint32_t cap;      /* it runs apart, in sets of so many at most; 0: it is no suspect */
+    uint64_t since_ns; /* monotonic: since when it waits for that */
 
     /* What is asked. `custom_id` and `model` end with NUL and follow the struct in memory. */
     struct slice custom_id;

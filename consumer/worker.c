@@ -157,7 +157,10 @@ static struct engine_options engine_options(const struct worker *worker)
                 .kv_ns = tier->sim.kv_ns,
                 .head_ns = tier->sim.head_ns,
                 .pace = tier->sim.pace,
-                .eos_per_million = tier->sim.eos_per_million},
+                .eos_per_million = tier->sim.eos_per_million,
+                .abort_token = tier->sim.abort_token,
+                .hang_token = tier->sim.hang_token,
+                .eat_token = tier->sim.eat_token},
     };
 }
 
@@ -166,6 +169,7 @@ static enum err start_committer(struct worker *worker)
     struct committer_options options = {
         .db = database_options(worker->settings, worker->commit_name),
         .gauges = &worker->gauges,
+        .recorder = worker->recorder,
         .on_taken = on_taken,
         .on_stopped = on_through,
         .on_lost = on_lost,
@@ -183,6 +187,8 @@ static enum err start_device(struct worker *worker)
     struct device_loop_options options = {
         .engine = engine_options(worker),
         .gauges = &worker->gauges,
+        .recorder = worker->recorder,
+        .suspect_wait_ns = settings->suspect_wait_ms * (uint64_t)CLOCK_NS_PER_MS,
         .batches = committer_mailbox(worker->committer),
         .commit_rows = settings->commit_rows,
         .commit_interval_ns = settings->commit_interval_ms * (uint64_t)CLOCK_NS_PER_MS,
@@ -222,6 +228,7 @@ static enum err start_intake(struct worker *worker)
                     .context_max = engine_model(engine)->context_max,
                     .max_tokens_default = worker->tier->max_tokens_default},
         .gauges = &worker->gauges,
+        .recorder = worker->recorder,
         .tasks = device_loop_mailbox(worker->device),
         .requests_max = worker->settings->worker.requests_max,
         .bytes_max = worker->settings->worker.fetch_bytes_max,
@@ -396,6 +403,7 @@ enum err worker_run(const struct worker_options *options)
 
     worker->settings = options->settings;
     worker->tier = options->tier;
+    worker->recorder = options->recorder;
     take_names(worker, options);
     err = open_loop(worker);
     if (err)

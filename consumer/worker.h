@@ -15,10 +15,13 @@
 #include "config/errors.h"
 #include "config/settings.h"
 
+struct recorder;
+
 struct worker_options {
     const struct settings *settings;
     const struct settings_tier *tier;
-    const char *name; /* NULL or "": worker.name, else the host's */
+    const char *name;          /* NULL or "": worker.name, else the host's */
+    struct recorder *recorder; /* what it is at is written there; NULL: nowhere */
 };
 
 /*

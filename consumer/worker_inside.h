@@ -30,6 +30,7 @@
 #include "consumer/intake.h"
 #include "consumer/mailbox.h"
 #include "consumer/notice.h"
+#include "consumer/recorder.h"
 #include "consumer/worker_health.h"
 #include "sql/db.h"
 #include "sql/lease.h"
@@ -70,6 +71,7 @@ struct worker_leaving {
 struct worker {
     const struct settings *settings;
     const struct settings_tier *tier;
+    struct recorder *recorder; /* borrowed; NULL: nothing is recorded */
     char name[256];
     char host[256];
     char topic[256];

@@ -57,6 +57,7 @@ void worker_lose(struct worker *worker)
              uuid_format(worker->lease.worker, id), holdings_partitions(worker->holdings),
              holdings_chunks(worker->holdings));
     metrics_add(METRIC_LEASE_LOST, 0, 1);
+    recorder_unregister(worker->recorder);
     committer_abandon(worker->committer);
     holdings_drop_all(worker->holdings);
     worker_note_change(worker);
@@ -114,6 +115,8 @@ static void begin_work(struct worker *worker, uint64_t sent_ns)
     worker->moved_ns = sent_ns;
     extend(worker, sent_ns);
     committer_adopt(worker->committer, &worker->lease);
+    recorder_register(worker->recorder, worker->lease.worker, worker->lease.token,
+                      committer_began_ns(worker->committer));
     log_info("worker.registered", "worker=%s name=%s topic=%s",
              uuid_format(worker->lease.worker, id), worker->name, worker->topic);
     worker->phase = WORKING;
@@ -260,8 +263,10 @@ enum err worker_bury_self(struct worker *worker, const char *why)
     err = worker_connected(worker) ? lease_leave(worker->db, &worker->lease, booked_ns(worker), why)
                                    : ERR_DATABASE;
 
-    if (!err)
+    if (!err) {
+        recorder_unregister(worker->recorder);
         log_info("worker.buried", "worker=%s why=%s", uuid_format(worker->lease.worker, id), why);
+    }
     return err;
 }
 

@@ -1,4 +1,4 @@
-/* worker_main.c: the program mserve-worker: its command line, and then worker_run(). */
+/* worker_main.c: the program mserve-worker: its command line, and then the guard around worker_run(). */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +7,8 @@
 #include "config/options.h"
 #include "config/settings.h"
 #include "config/streams.h"
+#include "consumer/guard.h"
+#include "consumer/recorder.h"
 #include "consumer/worker.h"
 
 static struct {
@@ -65,21 +67,46 @@ static enum err find_tier(const struct settings *settings, const struct settings
     return *ret ? ERR_OK : refuse_tier(settings, why);
 }
 
-static enum err serve(void)
+static int work(void *context)
+{
+    return err_exit_status(worker_run(context));
+}
+
+/* With a guard this forks, and what is behind it happens in the parent and in each child. */
+static int run_guarded(const struct worker_options *options)
+{
+    const struct guard_options guard = {
+        .settings = options->settings,
+        .recorder = options->recorder,
+        .work = work,
+        .context = (void *)options,
+    };
+
+    return strcmp(options->settings->worker.guard, "on") == 0 ? guard_run(&guard)
+                                                              : work(guard.context);
+}
+
+static int serve(void)
 {
     struct worker_options options = {.name = given.name};
     struct settings *settings;
     enum err err = settings_load(given.config, &settings);
+    int status;
 
     if (err)
-        return err;
+        return err_exit_status(err);
     settings_log_init(settings, "mserve-worker", false);
     options.settings = settings;
     err = find_tier(settings, &options.tier);
     if (!err)
-        err = worker_run(&options);
+        err = recorder_open(settings->worker.recorder,
+                            recorder_slots(options.tier->sequences_max, options.tier->waiting_max,
+                                           settings->worker.commit_rows),
+                            &options.recorder);
+    status = err ? err_exit_status(err) : run_guarded(&options);
+    recorder_close(options.recorder);
     settings_free(settings);
-    return err;
+    return status;
 }
 
 int main(int argc, char **argv)
@@ -93,5 +120,5 @@ int main(int argc, char **argv)
     if (err || rest.served)
         return err_exit_status(err ? err : streams_flush());
     err = FAILPOINTS_START("mserve-worker");
-    return err_exit_status(err ? err : serve());
+    return err ? err_exit_status(err) : serve();
 }

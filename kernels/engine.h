@@ -45,6 +45,10 @@ struct sim_options {
     uint64_t head_ns;  /* each row sampled or pooled */
     double pace;       /* wall time per simulated time: 0 as fast as it goes, 1 real time */
     uint32_t eos_per_million; /* chance of an end token at each position; 0: only max_tokens ends */
+    /* Tokens of a prompt that kill whoever reads them, for tests of that; 0: none. */
+    uint32_t abort_token;
+    uint32_t hang_token;
+    uint32_t eat_token; /* takes memory until there is none */
 };
 
 struct engine_options {
@@ -218,6 +222,14 @@ struct engine_checkpoint {
 
 /* Walks the live sequences: start with *cursor = 0; false at the end. Flush first. */
 bool engine_checkpoint(struct engine *engine, uint32_t *cursor, struct engine_checkpoint *ret);
+
+/* The same in short, at any time between two steps; it marks nothing as walked. */
+struct engine_look {
+    uint64_t tag;
+    uint32_t tokens_len; /* that have been taken in */
+    uint64_t cost_ns;
+};
+bool engine_look(const struct engine *engine, uint32_t *cursor, struct engine_look *ret);
 
 struct engine_books {
     uint64_t held_ns; /* of the device clock since engine_open() began, up to the last cut */

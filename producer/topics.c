@@ -326,6 +326,16 @@ enum err topics_look(const struct settings *settings, const char *topic, uint32_
     return rc;
 }
 
+/* Where workers tell of requests that killed them (consumer/dead_letters.h). */
+static enum err make_dead_letters(struct admin *admin)
+{
+    char topic[256];
+    uint32_t partitions;
+
+    snprintf(topic, sizeof(topic), "%.200s.dead-letter", admin->settings->kafka.topic_prefix);
+    return bring_topic(admin, topic, 1, &partitions);
+}
+
 enum err topics_make(const struct settings *settings, struct db *db, FILE *out)
 {
     struct admin admin;
@@ -337,6 +347,8 @@ enum err topics_make(const struct settings *settings, struct db *db, FILE *out)
     rc = admin_open(settings, &admin);
     for (uint32_t i = 0; i < settings->tier_count && rc == ERR_OK; i++)
         rc = make_tier(&admin, db, &settings->tier[i], out);
+    if (rc == ERR_OK)
+        rc = make_dead_letters(&admin);
     admin_close(&admin);
     return rc;
 }

@@ -29,7 +29,8 @@ static void add_chunk(const struct work_chunk *chunk, struct arena *arena, struc
                                                            .chunk = chunk->chunk,
                                                            .partition = 0,
                                                            .first_line = chunk->first_line,
-                                                           .lines = chunk->lines};
+                                                           .lines = chunk->lines,
+                                                           .suspect = chunk->suspect};
     for (uint32_t i = 0; i < chunk->lines; i++) {
         if (is_done(chunk, i))
             continue;

@@ -42,6 +42,7 @@ struct commit_chunk {
     uint32_t partition; /* index into the batch's partitions */
     int64_t first_line;
     uint32_t lines; /* 1..1024 */
+    bool suspect;   /* lines of it may be suspects: with their row that ends */
 };
 
 /* One result. Everything is borrowed. */
@@ -153,7 +154,9 @@ struct commit_batch {
     uint32_t attempts_count;
     uint32_t jobs_count;
     struct commit_books books;
-    uint64_t sampled; /* tokens that the engine sampled since the commit before, kept or not */
+    uint64_t sampled;     /* tokens that the engine sampled since the commit before, kept or not */
+    struct slice running; /* JSON: the set that is to run apart; {NULL, 0}: nothing is said of it */
+    bool ends_running;    /* the set that was named before is through */
 };
 
 struct commit_result {

@@ -254,6 +254,42 @@ static void add_job_ids(const struct commit_batch *batch, struct buffer *out)
     buffer_add_text(out, "}'");
 }
 
+static bool has_suspects(const struct commit_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->chunks_count; i++)
+        if (batch->chunks[i].suspect)
+            return true;
+    return false;
+}
+
+/* Suspicion ends with the request's row. Statements without rows of their own: see db_script(). */
+static void add_suspects_end(const struct commit_batch *batch, struct buffer *out)
+{
+    if (!has_suspects(batch))
+        return;
+    buffer_add_text(out, "delete from mserve.suspects s using pg_temp.staging g "
+                         "where s.job = g.job and s.line = g.line and g.chunk is null; "
+                         "delete from mserve.suspect_deaths s using pg_temp.staging g "
+                         "where s.job = g.job and s.line = g.line and g.chunk is null; ");
+}
+
+static void add_running(const struct commit_batch *batch, struct buffer *out)
+{
+    if (!batch->running.data && !batch->ends_running)
+        return;
+    buffer_add_text(out, "update mserve.workers set running = ");
+    if (batch->running.data) {
+        buffer_add_byte(out, '\'');
+        buffer_add(out, batch->running.data, batch->running.len); /* ids and numbers alone */
+        buffer_add_byte(out, '\'');
+    } else {
+        buffer_add_text(out, "null");
+    }
+    buffer_add_text(out, " where worker = '");
+    add_uuid(out, batch->worker);
+    buffer_add_text(out, "'; ");
+}
+
 void commit_write_script(const struct commit_batch *batch, const struct commit_touched *touched,
                          struct buffer *out)
 {
@@ -272,5 +308,8 @@ void commit_write_script(const struct commit_batch *batch, const struct commit_t
     add_discards(batch, out);
     add_attempts(batch, out);
     add_books(batch, out);
-    buffer_add_text(out, "); commit");
+    buffer_add_text(out, "); ");
+    add_suspects_end(batch, out);
+    add_running(batch, out);
+    buffer_add_text(out, "commit");
 }

@@ -204,9 +204,7 @@ static enum err bury(struct db *db, const struct db_result *expired, int row, bo
     *ret_buried = false;
     rc = FAILPOINT_CALL(
         "burial", ERR_DATABASE,
-        db_exec(db, QUERY_WORKER_BURY,
-                DB_PARAMS(db_uuid(&worker), db_null(), db_i64(0), db_text("lease_ran_out")),
-                &result));
+        db_exec(db, QUERY_WORKER_BURY_VANISHED, DB_PARAMS(db_uuid(&worker)), &result));
     if (rc)
         return rc;
     *ret_buried = db_get_bool(&result, 0, 0);

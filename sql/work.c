@@ -28,6 +28,7 @@ enum {
     COL_CREATED_AT,
     COL_WISH,
     COL_CUSTOM_IDS,
+    COL_SUSPECT,
 };
 
 static enum work_wish wish_of(struct slice word)
@@ -72,6 +73,7 @@ static enum err read_chunk(const struct db_result *result, int row, struct arena
     ret->priority = db_get_i32(result, row, COL_PRIORITY);
     ret->created_us = db_get_time_us(result, row, COL_CREATED_AT);
     ret->wish = wish_of(db_get_slice(result, row, COL_WISH));
+    ret->suspect = db_get_bool(result, row, COL_SUSPECT);
     ret->custom_ids = (struct slice){NULL, 0};
     if (custom_ids.data)
         ret->custom_ids =

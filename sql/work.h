@@ -48,6 +48,7 @@ struct work_chunk {
     int32_t priority;
     int64_t created_us; /* of the job */
     enum work_wish wish;
+    bool suspect;            /* lines of it were open when a worker died; see sql/quarantine.h */
     struct slice custom_ids; /* only beside a wish: each ended by a zero byte, zstd-compressed */
 };
 

@@ -240,6 +240,20 @@ bool engine_checkpoint(struct engine *engine, uint32_t *cursor, struct engine_ch
     return false;
 }
 
+bool engine_look(const struct engine *engine, uint32_t *cursor, struct engine_look *ret)
+{
+    while (*cursor < engine->pool.len) {
+        const struct sequence *sequence = sequence_at(&engine->pool, (*cursor)++);
+
+        if (sequence->state == SEQUENCE_FREE || sequence->state == SEQUENCE_FINISHED)
+            continue;
+        *ret =
+            (struct engine_look){sequence->tag, sequence_tokens_len(sequence), sequence->cost_ns};
+        return true;
+    }
+    return false;
+}
+
 bool engine_group_books(struct engine *engine, struct engine_group_books *ret)
 {
     return groups_tell(&engine->groups, ret);

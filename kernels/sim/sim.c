@@ -10,7 +10,7 @@
 #include "config/log.h"
 #include "kernels/step.h"
 
-enum { BLOCK = DEVICE_BLOCK_TOKENS, STRIDE = 64 };
+enum { BLOCK = DEVICE_BLOCK_TOKENS, STRIDE = 64, EATEN_BYTES = 1 << 20 };
 
 /* Odd numbers with about as many ones as zeros. */
 #define MIX_A 0x9e6c63d0876a3f15ull
@@ -184,6 +184,28 @@ static uint64_t key_of(const struct engine_sampling *sampling)
     return (sampling->seed * MIX_B) ^ (sampling->choice * MIX_C) ^ START;
 }
 
+/* Tests want workers that die of a request: of what its prompt holds, so that it is always the same. */
+static void meet_poison(const struct sim_options *options, uint32_t token)
+{
+    const struct timespec for_ever = {.tv_sec = 1000000};
+
+    if (token == options->abort_token)
+        abort();
+    while (token == options->hang_token)
+        nanosleep(&for_ever, NULL);
+    while (token == options->eat_token)
+        memset(xmalloc(EATEN_BYTES), 1, EATEN_BYTES);
+}
+
+static void look_for_poison(const struct sim_options *options, const int32_t *token, uint32_t rows)
+{
+    if (!options->abort_token && !options->hang_token && !options->eat_token)
+        return;
+    for (uint32_t row = 0; row < rows; row++)
+        if (token[row] > 0)
+            meet_poison(options, (uint32_t)token[row]);
+}
+
 /* Rows of one sequence, block by block. Returns the KV tokens that its attention touches. */
 static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t seq)
 {
@@ -194,6 +216,7 @@ static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t se
     uint64_t *row_hash = step->row_hash + step->step.seq_row[seq];
     uint64_t hash = START, sum = 0;
 
+    look_for_poison(&sim->options, token, rows);
     sim->key[slot] = key_of(&sim->slots.sampling[slot]);
     if (ctx > 0)
         hash = sim->kv[(size_t)blocks[(ctx - 1) / BLOCK] * BLOCK + (ctx - 1) % BLOCK];

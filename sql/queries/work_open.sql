@@ -21,7 +21,7 @@ found as (
     cross join unnest($2::integer[]) p (part)
     cross join lateral (
       select c.chunk, c.part, c.first_line, c.lines, c.done_count, c.done_map, c.first_offset,
-          c.last_offset, c.bytes, c.work, c.custom_ids
+          c.last_offset, c.bytes, c.work, c.custom_ids, c.suspect
         from mserve.chunks c
         where c.topic = $1 and c.part = p.part and c.job = j.job and not c.whole
           and (not c.missing or j.wish is not null) and c.chunk <> all (coalesce(h.chunks, '{}'))
@@ -29,6 +29,6 @@ found as (
     where j.old <= 8 * $6::bigint or j.new <= 8 * $6::bigint)
 select job, chunk, part, first_line, lines, done_count, done_map, first_offset, last_offset, bytes,
   work, tenant, endpoint, priority, created_at, wish,
-  case when wish is not null then custom_ids end as custom_ids
+  case when wish is not null then custom_ids end as custom_ids, suspect
 from found where old <= ($6 + 1) / 2 or new <= $6 / 2
 order by tenant, priority desc, job, chunk;

@@ -20,6 +20,7 @@ test_name=$(basename "$0" .sh)
 : "${MSERVE_BIN:=$tree/build}"
 PATH=$MSERVE_BIN/producer:$MSERVE_BIN/consumer:$MSERVE_BIN/scheduler:$PATH
 export PATH MSERVE_BIN
+export MSERVE_WORKER_GUARD=off # a worker is one process that can be killed; test_worker_guard.sh turns it on
 work=$(mktemp -d)
 server_dsn=$MSERVE_POSTGRES_DSN
 cases=0 failed=0

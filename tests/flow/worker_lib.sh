@@ -8,7 +8,7 @@ PATH=$MSERVE_BIN/tests/bench:$PATH
 # step takes fixed_ns.
 write_settings() {
     local fixed_ns=100000 pace=0 sequences=16 lease=2s renew=500ms hung=5m drain=30s rows=64 interval=100ms
-    local limit=10m context=2048 partitions=8 load_ns=1000000 more="" pair
+    local limit=10m context=2048 partitions=8 load_ns=1000000 wait=10s poison= more="" pair
     for pair; do local "${pair?}"; done
     cat >"$work/mserve.yaml" <<YAML
 kafka:
@@ -20,6 +20,8 @@ worker:
   drain: $drain
   commit_rows: $rows
   commit_interval: $interval
+  restart_max: 200ms
+  suspect_wait: $wait
   price_per_gpu_hour: 3.6
 $more
 tiers:
@@ -30,7 +32,7 @@ tiers:
     rows_max: 4096
     context_max: $context
     request_time_limit: $limit
-    sim: {load_ns: $load_ns, fixed_ns: $fixed_ns, row_ns: 1000, kv_ns: 100, head_ns: 50, pace: $pace}
+    sim: {load_ns: $load_ns, fixed_ns: $fixed_ns, row_ns: 1000, kv_ns: 100, head_ns: 50, pace: $pace${poison:+, $poison}}
 YAML
     export MSERVE_CONFIG=$work/mserve.yaml
 }
