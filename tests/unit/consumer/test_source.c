@@ -628,6 +628,54 @@ static void test_the_first_holder_asks_for_no_checkpoints(void **state)
     bench_close(&bench);
 }
 
+/* What killed every worker that ran it alone is told of, fails and does not run; another runs apart. */
+static void test_suspects_are_judged_before_they_are_read(void **state)
+{
+    struct quarantine_line known[] = {{.line = 1, .evidence = {.cap = 1, .deaths_alone = 3}},
+                                      {.line = 2, .evidence = {.cap = 4}}};
+    struct task *task[LINES];
+    struct bench bench;
+
+    (void)state;
+    bench_open(&bench);
+    bench.made.chunk->suspect = true;
+    bench.tools.limits = (struct quarantine_limits){3, 5, 3};
+    suspects = known;
+    suspects_count = 2;
+    letters = 0;
+    assert_int_equal(serve(&bench, task), LINES);
+    assert_int_equal(letters, 1);
+    assert_string_equal(task[1]->error.code, "worker_crashed");
+    assert_int_equal(task[2]->cap, 4);
+    assert_int_equal(task[0]->cap, 0);
+    free_all(task);
+    suspects_count = 0;
+    bench_close(&bench);
+}
+
+/* A verdict that cannot be told now is none yet: its line is left for another reading. */
+static void test_a_letter_that_cannot_be_sent_leaves_its_line(void **state)
+{
+    struct quarantine_line known[] = {{.line = 1, .evidence = {.cap = 1, .deaths_alone = 3}}};
+    struct task *task[LINES];
+    struct bench bench;
+
+    (void)state;
+    bench_open(&bench);
+    bench.made.chunk->suspect = true;
+    bench.tools.limits = (struct quarantine_limits){3, 5, 3};
+    suspects = known;
+    suspects_count = 1;
+    letter_err = ERR_BROKER;
+    serve(&bench, task);
+    assert_null(task[1]);
+    assert_non_null(task[0]);
+    free_all(task);
+    suspects_count = 0;
+    letter_err = ERR_OK;
+    bench_close(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -643,6 +691,8 @@ int main(void)
         cmocka_unit_test(test_a_request_with_a_bad_checkpoint_begins_anew),
         cmocka_unit_test(test_checkpoints_are_waited_for),
         cmocka_unit_test(test_the_first_holder_asks_for_no_checkpoints),
+        cmocka_unit_test(test_suspects_are_judged_before_they_are_read),
+        cmocka_unit_test(test_a_letter_that_cannot_be_sent_leaves_its_line),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
