@@ -40,11 +40,7 @@ def migrations(files):
             'extern const struct migration migrations[];',
             'extern const int migrations_count; /* and the number of the newest */']
     rows = []
-    for path in sorted(files, key=os.path.basename):
-        # While several are being written, those that are not there yet do nothing.
-        while len(rows) + 1 < int(os.path.basename(path)[:4]):
-            rows.append('    {%d, "later", "", "select 1"},' % (len(rows) + 1))
-        expected = len(rows) + 1
+    for expected, path in enumerate(sorted(files, key=os.path.basename), 1):
         data = open(path, 'rb').read()
         match = re.fullmatch(r'(\d{4})_([a-z0-9_]+)\.sql', os.path.basename(path))
         if not match or int(match.group(1)) != expected:
