@@ -91,8 +91,10 @@ is "$(sql "select count(distinct name) from mserve.workers where drain_why = 'pr
 
 # ---- maintenance, and a machine that is gone already
 rm "$says"/{preempted,events,action,rebalance} "$work/leave"
-say maintenance TERMINATE_ON_HOST_MAINTENANCE
+say maintenance NONE
 listens again gcp
+ok "another comes" wait_until 30 grep -q event=worker.registered "$work/again.log"
+say maintenance TERMINATE_ON_HOST_MAINTENANCE
 leaves again "gcp: maintenance that terminates"
 is "$(sql "select sum(lost_ns) from mserve.worker_ledger")" 0 "nothing that ran was lost so far"
 echo 0s >"$work/leave"
