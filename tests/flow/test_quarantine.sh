@@ -72,4 +72,31 @@ is "$(sql "select count(*) from mserve.attempts where why = 'hung'")" \
 stop three 60
 is "$(unexplained)" "0|0|0|0" "the books add up after that"
 ok "and the view says so" ledger_is_balanced
+
+# ---- memory that runs out, in a memory cgroup of version 1 or 2
+cgroup=
+for parent in /sys/fs/cgroup/memory /sys/fs/cgroup; do
+    for limit in memory.limit_in_bytes memory.max; do
+        [ -z "$cgroup" ] && mkdir "$parent/$test_name-$$" 2>/dev/null || continue
+        if echo $((256 << 20)) 2>/dev/null >"$parent/$test_name-$$/$limit"; then
+            cgroup=$parent/$test_name-$$
+        else
+            rmdir "$parent/$test_name-$$"
+        fi
+    done
+done
+cleanup() { [ -z "$cgroup" ] || wait_until 5 rmdir "$cgroup"; }
+in_cgroup() { echo "$BASHPID" >"$cgroup/cgroup.procs" && exec "$@"; } # of `start`, in its own process
+if [ -n "$cgroup" ]; then
+    write_settings fixed_ns=2000000 pace=1 sequences=32 partitions=1 wait=100ms poison="eat_token: 36"
+    job memory 2 "\$" >/dev/null
+    start four in_cgroup mserve-worker --name four
+    ok "a request that eats all memory is found too" wait_until 90 all_done
+    is "$(sql "select count(*) from mserve.results where error->>'code' = 'worker_crashed'")" 3 "and fails like the others"
+    ok "its workers are known to have run out of memory" test "$(deaths out_of_memory)" -ge 3
+    stop four 60
+    is $? 0 "the last leaves in good order"
+else
+    skip "memory_that_runs_out" "this user may not make a memory cgroup"
+fi
 done_testing
