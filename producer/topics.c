@@ -230,32 +230,54 @@ static enum err check_configs(const struct settings *settings, const char *name,
     return rc;
 }
 
-static enum err check_retention(struct admin *admin, const char *name)
+/* What one broker says of the topic's configuration; it is in the event. NULL: no answer. */
+static rd_kafka_event_t *describe_topic(struct admin *admin, const char *name, const char *what,
+                                        const rd_kafka_ConfigResource_t **ret_found,
+                                        rd_kafka_resp_err_t *ret_err, enum err *ret)
 {
     rd_kafka_ConfigResource_t *resource =
         rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name);
     const rd_kafka_ConfigResource_t **found;
-    const rd_kafka_ConfigEntry_t **entries;
     rd_kafka_event_t *event;
-    size_t count, entry_count;
-    char what[320];
-    enum err rc;
+    size_t count;
 
     rd_kafka_DescribeConfigs(admin->client, &resource, 1, admin->options, admin->queue);
     rd_kafka_ConfigResource_destroy(resource);
-    snprintf(what, sizeof(what), "read the configuration of the topic %s", name);
-    event = answer(admin, what, &rc);
+    event = answer(admin, what, ret);
     if (event == NULL)
-        return rc;
+        return NULL;
     found = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event),
                                                       &count);
-    if (count == 1 && rd_kafka_ConfigResource_error(found[0]) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        entries = rd_kafka_ConfigResource_configs(found[0], &entry_count);
-        rc = check_configs(admin->settings, name, entries, entry_count);
+    *ret_found = count == 1 ? found[0] : NULL;
+    *ret_err = count == 1 ? rd_kafka_ConfigResource_error(found[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
+    return event;
+}
+
+/* A broker that has not heard of a new topic yet is asked again. */
+static enum err check_retention(struct admin *admin, const char *name)
+{
+    const rd_kafka_ConfigResource_t *found;
+    const rd_kafka_ConfigEntry_t **entries;
+    rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    rd_kafka_event_t *event = NULL;
+    size_t count;
+    char what[320];
+    enum err rc = ERR_OK;
+
+    snprintf(what, sizeof(what), "read the configuration of the topic %s", name);
+    for (int i = 0; i < SEEN_TRIES && err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART; i++) {
+        if (i > 0)
+            rd_kafka_poll(admin->client, 100);
+        rd_kafka_event_destroy(event);
+        event = describe_topic(admin, name, what, &found, &err, &rc);
+        if (event == NULL)
+            return rc;
+    }
+    if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        entries = rd_kafka_ConfigResource_configs(found, &count);
+        rc = check_configs(admin->settings, name, entries, count);
     } else {
-        rc = kafka_fail(&admin->settings->kafka, &admin->trouble, what,
-                        count == 1 ? rd_kafka_ConfigResource_error(found[0])
-                                   : RD_KAFKA_RESP_ERR_UNKNOWN);
+        rc = kafka_fail(&admin->settings->kafka, &admin->trouble, what, err);
     }
     rd_kafka_event_destroy(event);
     return rc;

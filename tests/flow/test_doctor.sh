@@ -42,6 +42,7 @@ start scheduler mserve-scheduler
 worker one
 feed 40 200 4 2 >/dev/null 2>&1
 ok "a job is done" wait_until 60 all_done
+ok "and ended" wait_until 60 sql_is 0 "select count(*) from mserve.jobs where state = 'in_progress'"
 ok "a healthy stack is told to be so" wait_until 20 well
 for area in settings postgresql clock durability autovacuum schema topic tier kafka model workers \
     partitions scheduler jobs missing books; do
