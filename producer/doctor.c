@@ -18,7 +18,8 @@ static const char *const level_names[] = {"ok", "warning", "problem"};
 
 /* -------------------------------------------------------------------------------------- the lines ---- */
 
-static const char *keep(struct doctor *doctor, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static const char *keep(struct doctor *doctor,
+                                                              const char *format, va_list args)
 {
     char text[2048];
     struct buffer clean = {0};

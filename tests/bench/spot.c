@@ -255,20 +255,34 @@ static void run_all(struct fleet *fleet, uint64_t now_ms)
     }
 }
 
+static void free_live(struct fleet *fleet, struct node *node)
+{
+    struct engine_checkpoint live;
+    uint32_t cursor = 0;
+
+    collect(fleet, node);
+    while (engine_checkpoint(node->engine, &cursor, &live))
+        free_request(request_of(live.tag));
+}
+
 /* The trace is over: what runs is nobody's loss. */
 static void end_all(struct fleet *fleet)
 {
     for (int i = 0; i < NODES; i++) {
+        struct node *node = &fleet->node[i];
         struct engine_books books;
 
-        if (!fleet->node[i].engine)
+        if (!node->engine)
             continue;
-        engine_books(fleet->node[i].engine, &books);
+        engine_books(node->engine, &books);
         fleet->held_ns += books.held_ns;
         fleet->recompute_ns += books.recompute_ns;
         fleet->idle_ns += books.idle_ns;
-        engine_close(fleet->node[i].engine);
+        free_live(fleet, node);
+        engine_close(node->engine);
     }
+    while (fleet->backlog)
+        free_request(next_request(fleet));
 }
 
 static double share(const struct fleet *fleet, uint64_t part_ns)

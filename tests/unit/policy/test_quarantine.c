@@ -288,7 +288,8 @@ static void live(struct world *world)
             if (!kills(world, open, (count + 1) / 2)) {
                 finish(world, open, (count + 1) / 2);
                 break;
-            } /* fall through */
+            }
+            __attribute__((fallthrough));
         default:
             if (kills(world, open, count))
                 die(world, open, count, apart);
