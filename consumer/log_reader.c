@@ -251,13 +251,31 @@ void log_reader_drop(struct log_reader *reader, int32_t number)
 
 /* --------------------------------------------------------------------------------- ranges ---- */
 
-static enum err query_end(struct log_reader *reader, int32_t part, int64_t *ret_begin,
-                          int64_t *ret_end)
+/*
+ * One of the two ends. Not by rd_kafka_query_watermark_offsets(): before librdkafka 2.3 it ignores its
+ * time-out and waits for ever for a leader that died (confluentinc/librdkafka#2588). The special
+ * offsets are special times, too.
+ */
+static enum err query_offset(struct log_reader *reader, int32_t part, int64_t which, int64_t *ret)
 {
-    rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(reader->kafka, reader->topic, part,
-                                                                 ret_begin, ret_end, QUERY_MS);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_resp_err_t error;
 
-    return error == RD_KAFKA_RESP_ERR_NO_ERROR ? ERR_OK : ERR_BROKER;
+    rd_kafka_topic_partition_list_add(list, reader->topic, part)->offset = which;
+    error = rd_kafka_offsets_for_times(reader->kafka, list, QUERY_MS);
+    if (!error)
+        error = list->elems[0].err;
+    *ret = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return !error && *ret >= 0 ? ERR_OK : ERR_BROKER;
+}
+
+static enum err query_ends(struct log_reader *reader, int32_t part, int64_t *ret_begin,
+                           int64_t *ret_end)
+{
+    enum err err = query_offset(reader, part, RD_KAFKA_OFFSET_BEGINNING, ret_begin);
+
+    return err ? err : query_offset(reader, part, RD_KAFKA_OFFSET_END, ret_end);
 }
 
 /* The end that is known from an earlier question is as good: a log only grows. One that shrank
@@ -271,7 +289,7 @@ static enum err check_range(struct log_reader *reader, struct log_part *part, in
 
     if (part && last < part->end)
         return ERR_OK;
-    err = query_end(reader, number, &begin, &end);
+    err = query_ends(reader, number, &begin, &end);
     if (err)
         return err;
     if (part)
@@ -336,7 +354,7 @@ enum err log_reader_check(struct log_reader *reader, int32_t number)
 
     if (!part)
         return ERR_NOT_FOUND;
-    err = query_end(reader, number, &begin, &end);
+    err = query_ends(reader, number, &begin, &end);
     if (err)
         return err;
     part->end = end;
@@ -416,7 +434,7 @@ static enum err judge_loss(struct log_reader *reader, struct log_part *part)
     int64_t begin;
     int64_t end;
 
-    if (part->confused && (query_end(reader, part->part, &begin, &end) ||
+    if (part->confused && (query_ends(reader, part->part, &begin, &end) ||
                            (part->position >= begin && part->last < end))) {
         part->astray = true;
         part->stopped = true;
