@@ -15,6 +15,8 @@ enum {
     PASS_OVER_MAX = 256, /* messages between two ranges that cost less than a seek */
     QUERY_MS = 2000,
     START_MS = 15000,
+    CLOSE_MS = 2000,
+    POLL_MS = 50,
 };
 
 struct log_part {
@@ -130,6 +132,28 @@ enum err log_reader_open(const struct log_reader_options *options, struct log_re
     return ERR_OK;
 }
 
+/*
+ * While no broker answers, librdkafka 2.0.2 closes a consumer only after a minute or never, and
+ * rd_kafka_destroy() with it. So it is given a moment, in which the last offsets are committed, and is
+ * left to the end of the process after that: there is no group that would have to be told.
+ */
+static void leave_kafka(rd_kafka_t *kafka)
+{
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka);
+    rd_kafka_error_t *error = rd_kafka_consumer_close_queue(kafka, queue);
+    bool closed = error != NULL;
+
+    for (int waited_ms = 0; !closed && waited_ms < CLOSE_MS; waited_ms += POLL_MS) {
+        rd_kafka_event_destroy(rd_kafka_queue_poll(queue, POLL_MS));
+        closed = rd_kafka_consumer_closed(kafka);
+    }
+    rd_kafka_error_destroy(error);
+    if (!closed)
+        return;
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy_flags(kafka, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
 void log_reader_close(struct log_reader *reader)
 {
     if (!reader)
@@ -138,10 +162,8 @@ void log_reader_close(struct log_reader *reader)
         log_reader_drop(reader, reader->part[0]->part);
     if (reader->handle)
         rd_kafka_topic_destroy(reader->handle);
-    if (reader->kafka) {
-        rd_kafka_consumer_close(reader->kafka);
-        rd_kafka_destroy(reader->kafka);
-    }
+    if (reader->kafka)
+        leave_kafka(reader->kafka);
     free(reader->part);
     free(reader->topic);
     free(reader);
