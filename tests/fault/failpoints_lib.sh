@@ -111,6 +111,8 @@ submit_job() {
         give_up "the job was not submitted"
 }
 
+is_done_or_struck() { has_struck || job_has_rows $case_lines; }
+
 worker_case() {
     local struck other
     submit_job || return
@@ -121,9 +123,12 @@ worker_case() {
         kill -TERM "$struck"
         told=$struck
     elif [ "$point" = burial ]; then
-        wait_until 20 job_has_rows $case_lines || give_up "the rows did not come" || return
-        kill -TERM "$struck"
-        told=$struck
+        # It may be struck before, when it buries the worker of a case beside this one.
+        wait_until 20 is_done_or_struck || give_up "the rows did not come" || return
+        if ! has_struck; then
+            kill -TERM "$struck"
+            told=$struck
+        fi
     fi
     wait_until 20 has_struck || give_up "it was not struck" || return
     [ "$action" != stop ] || wait_until 5 is_stopped || give_up "it did not stop" || return
