@@ -144,6 +144,12 @@ static void next_chunk(struct source *source)
     source->wait_ns = 0;
 }
 
+/* Before what could not be had now is asked for again. */
+static void wait_a_while(struct source *source, uint64_t now_ns)
+{
+    source->wait_ns = now_ns + backoff_jitter(RETRY_MS) * (uint64_t)CLOCK_NS_PER_MS;
+}
+
 static void log_resumed(const struct source *source)
 {
     const struct claim_chunk *chunk = source->reading;
@@ -208,7 +214,7 @@ static bool end_unread(struct source *source, struct source_tools *tools, uint64
     arena_clear(&tools->arena);
     err = store_custom_ids(tools->store, chunk, &tools->arena, custom_id);
     if (err && err != ERR_NOT_FOUND) {
-        source->wait_ns = now_ns + backoff_jitter(RETRY_MS) * (uint64_t)CLOCK_NS_PER_MS;
+        wait_a_while(source, now_ns);
         return false;
     }
     for (uint32_t i = 0; !err && i < chunk->lines; i++) {
@@ -265,7 +271,7 @@ static bool ask_for_checkpoints(struct source *source, struct source_tools *tool
     if (chunk->partition->epoch > 1 && store_checkpoints(tools->store, chunk, &source->arena,
                                                          &source->left, &source->left_count)) {
         source->left_count = 0;
-        source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
+        wait_a_while(source, now_ns);
         return false;
     }
     source->asked = true;
@@ -303,7 +309,7 @@ static bool ask_for_suspects(struct source *source, struct source_tools *tools, 
     if (chunk->suspect && store_suspects(tools->store, chunk, &source->known_arena, &source->known,
                                          &source->known_count)) {
         source->known_count = 0;
-        source->wait_ns = now_ns + RETRY_MS * (uint64_t)CLOCK_NS_PER_MS;
+        wait_a_while(source, now_ns);
         return false;
     }
     if (source->known_count > 0)
@@ -487,7 +493,7 @@ static bool begin_range(struct source *source, struct source_tools *tools, uint6
     if (err == ERR_NOT_FOUND)
         source->again = true; /* what is to be told to people is asked for twice */
     if (err) {
-        source->wait_ns = now_ns + backoff_jitter(RETRY_MS) * (uint64_t)CLOCK_NS_PER_MS;
+        wait_a_while(source, now_ns);
         return false;
     }
     source->begun = true;
