@@ -106,23 +106,35 @@ static void receive_all(struct device_loop *loop, uint64_t now_ns)
 
 /* --------------------------------------------------------------------------- into the engine ---- */
 
+static enum err submit_task(struct device_loop *loop, struct task *task, uint64_t now_ns)
+{
+    uint64_t limit_ns = loop->options.request_time_limit_ns;
+
+    return running_submit(&loop->running, task, limit_ns > 0 ? now_ns + limit_ns : 0);
+}
+
+/* It is in nobody's line any more: in the engine, or ended by what running_submit() said. */
+static void begin_task(struct device_loop *loop, struct task *task, enum err err, uint64_t now_ns)
+{
+    count_taken(loop, task);
+    task->generated = task->resumed_len;
+    task->generated_at = loop->pace.steps;
+    if (err)
+        end_task(loop, task, now_ns);
+}
+
 /* One request of each job in turn, until the engine is full or nothing is ready. */
 static void feed(struct device_loop *loop, uint64_t now_ns)
 {
-    uint64_t limit_ns = loop->options.request_time_limit_ns;
     struct task *task;
 
     while ((task = lanes_first(&loop->lanes))) {
-        enum err err = running_submit(&loop->running, task, limit_ns > 0 ? now_ns + limit_ns : 0);
+        enum err err = submit_task(loop, task, now_ns);
 
         if (err == ERR_AGAIN)
             return;
         lanes_take_first(&loop->lanes);
-        count_taken(loop, task);
-        task->generated = task->resumed_len;
-        task->generated_at = loop->pace.steps;
-        if (err)
-            end_task(loop, task, now_ns);
+        begin_task(loop, task, err, now_ns);
     }
 }
 
@@ -367,11 +379,10 @@ static enum err cut_when_due(struct device_loop *loop, uint64_t now_ns)
 static enum err cut_set(struct device_loop *loop, uint64_t now_ns)
 {
     struct buffer text = {0};
-    enum err err = engine_flush(loop->engine);
+    enum err err = settle(loop, now_ns);
 
     if (err)
         return err;
-    collect(loop, now_ns);
     suspects_write_set(&loop->suspects, &text);
     log_info("suspects.apart", "requests=%u cap=%u waiting=%u", loop->suspects.set_count,
              suspects_first(&loop->suspects)->cap, loop->suspects.count);
@@ -383,19 +394,16 @@ static enum err cut_set(struct device_loop *loop, uint64_t now_ns)
 
 static void launch_set(struct device_loop *loop, uint64_t now_ns)
 {
-    uint64_t limit_ns = loop->options.request_time_limit_ns;
     struct task *task;
 
     recorder_apart(loop->options.recorder, loop->suspects.set_count);
     while ((task = suspects_first(&loop->suspects))) {
-        enum err err = running_submit(&loop->running, task, limit_ns > 0 ? now_ns + limit_ns : 0);
+        enum err err = submit_task(loop, task, now_ns);
 
         if (err == ERR_AGAIN)
             return;
         suspects_take_first(&loop->suspects);
-        count_taken(loop, task);
-        if (err)
-            end_task(loop, task, now_ns);
+        begin_task(loop, task, err, now_ns);
     }
 }
 
