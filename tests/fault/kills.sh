@@ -1,6 +1,7 @@
 # kills.sh: where the campaign strikes: at random, inside a step of the device, or inside a commit; and
 # the proof that it struck there. Source after worker_lib.sh. A worker's processes are one group, led by
-# the program that was started, and SIGKILL is for all of them.
+# the program that was started, and SIGKILL is for all of them. Who sources this may have an
+# `after_strike NAME WHERE`, called when they are gone, at $struck_at.
 # shellcheck shell=bash
 
 pause() { sleep "$(awk -v a="$1" -v b="$2" -v r=$RANDOM 'BEGIN { print a + (b - a) * r / 32768 }')"; } # pause MIN MAX
@@ -19,8 +20,10 @@ count_kill() {
 strike() { # strike NAME WHERE: at once; who calls it has just seen that in_the_middle
     is_running "$1" || return 1
     kill -KILL -- "-${pids[$1]}"
+    struck_at=$EPOCHREALTIME
     wait "${pids[$1]}" 2>/dev/null
     count_kill "$2"
+    ! declare -F after_strike >/dev/null || after_strike "$1" "$2"
 }
 
 # The device thread sleeps out the time that its step takes on the simulated clock; a model keeps it busy.
