@@ -141,6 +141,7 @@ void recorder_register(struct recorder *recorder, struct uuid worker, int64_t to
         return;
     head = recorder->head;
     memcpy(head->worker, worker.bytes, sizeof head->worker);
+    memcpy(head->follows, worker.bytes, sizeof head->follows);
     head->token = token;
     SET(head->began_ns, began_ns);
     head->began_overhead_ns = began_ns > 0 ? GET(head->overhead_ns) : 0;
@@ -154,6 +155,15 @@ void recorder_unregister(struct recorder *recorder)
 {
     if (recorder)
         atomic_store_explicit(&recorder->head->registered, 0, memory_order_release);
+}
+
+struct uuid recorder_follows(const struct recorder *recorder)
+{
+    struct uuid ret = {0};
+
+    if (recorder)
+        memcpy(ret.bytes, recorder->head->follows, sizeof ret.bytes);
+    return ret;
 }
 
 /* ------------------------------------------------------------------------------ the requests ---- */

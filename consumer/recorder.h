@@ -45,8 +45,9 @@ struct recorder_head {
     char magic[8]; /* "MSRECORD" */
     uint32_t version;
     uint32_t slots;
+    uint8_t follows[16]; /* who registered last, in this child or in one before; zeros: nobody did */
 
-    uint8_t worker[16];
+    uint8_t worker[16]; /* from here on each child begins with zeros */
     int64_t token;
     atomic_uint_fast64_t began_ns; /* of the device's clock: where this worker's books begin */
     uint64_t began_overhead_ns;    /* and what stood in these accounts then */
@@ -98,6 +99,9 @@ void recorder_catch_crashes(struct recorder *recorder);
 void recorder_register(struct recorder *recorder, struct uuid worker, int64_t token,
                        uint64_t began_ns);
 void recorder_unregister(struct recorder *recorder); /* it is buried */
+
+/* Who registered last, also if it was a child before this one; zeros: nobody. */
+struct uuid recorder_follows(const struct recorder *recorder);
 
 /* The slot of a request that goes to the engine; RECORDER_NONE when all are taken: it goes on without
  * one. The others take RECORDER_NONE and do nothing. */

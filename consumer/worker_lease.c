@@ -83,6 +83,15 @@ static void extend(struct worker *worker, uint64_t sent_ns)
     gauges_extend(&worker->gauges, sent_ns, worker->settings->worker.lease_ms);
 }
 
+/* Who this worker was: in this process, else in one before it under the same guard. */
+static struct uuid follows(const struct worker *worker)
+{
+    static const struct uuid nobody;
+
+    return uuid_equal(worker->lease.worker, nobody) ? recorder_follows(worker->recorder)
+                                                    : worker->lease.worker;
+}
+
 static enum err register_worker(struct worker *worker)
 {
     const struct engine_model *model = engine_model(device_loop_engine(worker->device));
@@ -102,6 +111,7 @@ static enum err register_worker(struct worker *worker)
         .currency = worker->settings->worker.currency,
         .capacity = worker->settings->worker.capacity,
         .lease_ms = worker->settings->worker.lease_ms,
+        .follows = follows(worker),
     };
 
     return lease_register(worker->db, &spec, &worker->lease);

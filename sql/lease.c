@@ -36,7 +36,8 @@ static enum err do_register(struct db *db, const struct lease_spec *spec, struct
                            db_bytea(spec->model_digest, 32), db_text(spec->numerics),
                            db_text(price), db_text(spec->currency), db_i64((int64_t)spec->lease_ms),
                            db_text(has_capacity ? spec->capacity : NULL),
-                           db_text(spec->price_on_demand_per_hour > 0 ? on_demand : NULL)),
+                           db_text(spec->price_on_demand_per_hour > 0 ? on_demand : NULL),
+                           db_uuid(&spec->follows)),
                  &result);
     if (rc)
         return rc;

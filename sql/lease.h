@@ -33,6 +33,8 @@ struct lease_spec {
     const char *currency;
     const char *capacity; /* spot, on_demand or reserved; NULL or "": not said */
     uint64_t lease_ms;
+    struct uuid follows; /* who it was before it was buried: an operator's wish that this one leave
+                          * is for it; zeros: nobody */
 };
 
 struct lease {

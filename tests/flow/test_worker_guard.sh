@@ -68,6 +68,34 @@ stop four 60
 is $? 0 "the last leaves in good order"
 is "$(unexplained)" "0|0|0|0" "the books add up"
 
+# ---- a wish that it leave, which it has not heard when it dies, is for the next child
+write_settings fixed_ns=5000000 pace=1 lease=30s renew=10s
+feed 100 300 200 1 >/dev/null 2>&1
+worker one
+ok "one works again" wait_until 20 works one
+third=$(sql "select worker from mserve.workers where name = 'one' and closed_at is null")
+child=$(child_of one)
+kill -STOP "$child"
+ok "a child that hears nothing is asked to leave" mserve worker drain "$third" --within 60s
+kill -KILL "$child"
+await one 60
+is $? 0 "the next child leaves in its stead, and the guard with it"
+is "$(sql "select drain_why, closed_why from mserve.workers order by registered_at desc limit 1")" "operator|drained" "as an operator wished"
+is "$(sql "select closed_why from mserve.workers where worker = '$third'")" killed "the one that was asked was killed"
+
+# ---- likewise when it was buried because it was not heard of, and goes on
+MSERVE_WORKER_GUARD=off worker lone
+ok "one without a guard works" wait_until 20 works lone
+kill -STOP "$(pid_of lone)"
+ok "it is asked to leave" mserve worker drain lone --within 60s
+sql "update mserve.workers set lease_until = '-infinity' where name = 'lone'" >/dev/null
+sql "select mserve.bury_vanished(worker) from mserve.workers where name = 'lone'" >/dev/null
+kill -CONT "$(pid_of lone)"
+await lone 60
+is $? 0 "it leaves, under its new id where it has one by then"
+is "$(sql "select count(*) from mserve.workers where closed_at is null")" 0 "and nobody is left"
+is "$(unexplained)" "0|0|0|0" "the books add up to the end"
+
 # ---- one that never gets as far as registering is given up
 write_settings fixed_ns=5000000 pace=1 load_ns=100000000000
 start five mserve-worker --name five

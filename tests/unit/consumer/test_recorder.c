@@ -102,6 +102,7 @@ static void test_a_dead_child_has_left_its_numbers(void **state)
     assert_int_equal(recorder->slot[0].attempt, 2);
     recorder_clear(recorder);
     assert_false(recorder_is_registered(recorder));
+    assert_true(uuid_equal(recorder_follows(recorder), uuid_of(5))); /* the next one follows it */
     assert_int_equal(recorder->slot[0].state, RECORDER_FREE);
     recorder_close(recorder);
 }
