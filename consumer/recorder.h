@@ -45,7 +45,8 @@ struct recorder_head {
     char magic[8]; /* "MSRECORD" */
     uint32_t version;
     uint32_t slots;
-    uint8_t follows[16]; /* who registered last, in this child or in one before; zeros: nobody did */
+    uint8_t
+        follows[16]; /* who registered last, in this child or in one before; zeros: nobody did */
 
     uint8_t worker[16]; /* from here on each child begins with zeros */
     int64_t token;

@@ -92,7 +92,7 @@ alter table mserve.workers add column capacity text
   add column leave_by timestamptz;
 comment on column mserve.workers.capacity is 'How its host was bought: spot, on_demand or reserved; null: not said.';
 comment on column mserve.workers.price_on_demand_per_hour is 'What the same device would cost on demand; null: not said.';
-comment on column mserve.workers.running is 'The suspects that it runs apart, written before they are launched.';
+comment on column mserve.workers.running is 'The suspects that it runs apart, written before they are launched; null once they are through, and in one that is buried: what they prove stands in suspect_deaths.';
 comment on column mserve.workers.drain_by is 'When it is to be gone.';
 comment on column mserve.workers.drain_why is 'Who asked it to go: preempted, operator, signal.';
 comment on column mserve.workers.leave_by is 'By when an operator wishes it gone; the worker looks once a second.';
@@ -161,7 +161,7 @@ begin
   update mserve.partitions p set owner = null where p.owner = p_worker;
   update mserve.workers set closed_at = clock_timestamp(), closed_why = p_why,
       ledger_seq = v_worker.ledger_seq, booked_ns = v_held, reported_ns = v_held, wip_ns = 0,
-      wip_jobs = null
+      wip_jobs = null, running = null
     where worker = p_worker;
   return true;
 end $$;

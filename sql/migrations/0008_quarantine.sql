@@ -157,7 +157,7 @@ begin
     update mserve.partitions p set owner = null where p.owner = p_worker;
     update mserve.workers set closed_at = clock_timestamp(), closed_why = p_why,
         ledger_seq = v_worker.ledger_seq, booked_ns = v_held, reported_ns = v_held, wip_ns = 0,
-        wip_jobs = null
+        wip_jobs = null, running = null
       where worker = p_worker;
   end if;
 
@@ -168,11 +168,14 @@ begin
     update mserve.chunks c set suspect = true
       from unnest(p_jobs, p_chunks, p_accused) u (job, chunk, accused)
       where c.job = u.job and c.chunk = u.chunk and u.accused = 1 and not c.suspect;
+    -- A late burial whose reply was lost comes again: one death accuses once.
     with accused as (
       select u.job, u.line, u.chunk from unnest(p_jobs, p_lines, p_chunks, p_accused)
           u (job, line, chunk, accused)
         where u.accused = 1
           and not exists (select from mserve.results r where r.job = u.job and r.line = u.line)
+          and not exists (select from mserve.suspect_deaths d where d.job = u.job
+            and d.line = u.line and d.worker = p_worker and d.proven)
         order by u.job, u.line),
     told as (
       insert into mserve.suspect_deaths (job, line, worker, name, host, why, proven, signal, thread,
