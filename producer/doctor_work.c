@@ -7,6 +7,8 @@
 #include "producer/kafka.h"
 #include "sql/queries.h"
 
+enum { STAY_MS = 10000 }; /* past the end of a drain, before anybody wonders */
+
 /* ---------------------------------------------------------------------------------------- workers ---- */
 
 /* Somebody buries them within a second, once there is somebody: another worker or the scheduler. */
@@ -22,6 +24,20 @@ static void check_leases(struct doctor *doctor, const char *tier, const struct d
                gone == 1 ? "" : "s", db_get_slice(row, 0, 5).data, (long)gone_s);
     doctor_next(doctor, "It died or cannot reach PostgreSQL: see its log. The scheduler or another "
                         "worker closes its books; what it held goes on elsewhere.");
+}
+
+/* A drain ends by itself: one that does not is a worker that hangs, or that nobody can talk to. */
+static void check_drains(struct doctor *doctor, const char *tier, const struct db_result *row)
+{
+    int64_t late = db_get_i64(row, 0, 6);
+
+    if (late == 0)
+        return;
+    doctor_say(doctor, DOCTOR_WARNING, "workers",
+               "tier %s: %ld worker%s (%s) should have left %ld s ago", tier, (long)late,
+               late == 1 ? "" : "s", db_get_slice(row, 0, 8).data, (long)db_get_i64(row, 0, 7));
+    doctor_next(doctor, "See its log, then kill it: what it holds goes on elsewhere, from its "
+                        "checkpoints. `mserve worker list` shows its host.");
 }
 
 static void check_tier(struct doctor *doctor, const struct settings_tier *tier,
@@ -49,6 +65,7 @@ static void check_tier(struct doctor *doctor, const struct settings_tier *tier,
                             "would get different answers.");
     }
     check_leases(doctor, tier->name, workers);
+    check_drains(doctor, tier->name, workers);
     if (waiting > 0 && alive > drain) {
         doctor_say(doctor, DOCTOR_WARNING, "partitions",
                    "tier %s: work waits in %ld of %ld partitions that nobody holds", tier->name,
@@ -66,11 +83,12 @@ void doctor_workers(struct doctor *doctor)
     for (uint32_t i = 0; i < doctor->settings->tier_count; i++) {
         const struct settings_tier *tier = &doctor->settings->tier[i];
         struct db_result workers = {0}, work = {0};
+        int64_t stay_ms = (int64_t)doctor->settings->worker.drain_margin_ms + STAY_MS;
         char topic[256];
 
         kafka_topic_of(&doctor->settings->kafka, tier->name, topic);
-        if (doctor_ask(doctor, "workers", QUERY_DOCTOR_WORKERS, DB_PARAMS(db_text(topic)),
-                       &workers) &&
+        if (doctor_ask(doctor, "workers", QUERY_DOCTOR_WORKERS,
+                       DB_PARAMS(db_text(topic), db_i64(stay_ms)), &workers) &&
             doctor_ask(doctor, "partitions", QUERY_DOCTOR_WORK, DB_PARAMS(db_text(topic)), &work))
             check_tier(doctor, tier, &workers, &work);
         db_result_release(&workers);
@@ -156,6 +174,56 @@ static void check_missing(struct doctor *doctor)
     db_result_release(&rows);
 }
 
+/* Columns of QUERY_DOCTOR_QUARANTINE. */
+enum { GUILTY, TENANTS, GUILTY_BEFORE, APART, APART_LONG, APART_S };
+
+static void check_dead_letters(struct doctor *doctor, const struct db_result *row)
+{
+    int64_t recent = db_get_i64(row, 0, GUILTY), before = db_get_i64(row, 0, GUILTY_BEFORE);
+
+    if (recent == 0) {
+        doctor_say(doctor, DOCTOR_OK, "dead-letter",
+                   "no request was found to kill workers in the last 7 days, %ld before",
+                   (long)before);
+        return;
+    }
+    doctor_say(doctor, DOCTOR_WARNING, "dead-letter",
+               "%ld request%s of tenant %s failed for killing workers in the last 7 days",
+               (long)recent, recent == 1 ? "" : "s", db_get_slice(row, 0, TENANTS).data);
+    doctor_next(doctor, "`mserve dead-letter list` has them, `show` the evidence, and `replay` "
+                        "submits one anew, after which it is not named here.");
+}
+
+static void check_suspects(struct doctor *doctor, const struct db_result *row)
+{
+    int64_t apart = db_get_i64(row, 0, APART), late = db_get_i64(row, 0, APART_LONG);
+
+    if (late == 0) {
+        doctor_say(doctor, DOCTOR_OK, "suspects", "%ld request%s may have killed a worker and %s",
+                   (long)apart, apart == 1 ? "" : "s", apart == 1 ? "runs apart" : "run apart");
+        return;
+    }
+    doctor_say(doctor, DOCTOR_WARNING, "suspects",
+               "%ld of %ld requests that are to run apart have waited for an hour or more, "
+               "one for %ld s",
+               (long)late, (long)apart, (long)db_get_i64(row, 0, APART_S));
+    doctor_next(doctor,
+                "They have their turn each worker.suspect_wait at the worker that holds "
+                "their partition: see its log. `select * from mserve.suspects` names them.");
+}
+
+static void check_quarantine(struct doctor *doctor)
+{
+    int64_t wait_ms = (int64_t)doctor->settings->worker.suspect_wait_ms;
+    struct db_result row = {0};
+
+    if (!doctor_ask(doctor, "suspects", QUERY_DOCTOR_QUARANTINE, DB_PARAMS(db_i64(wait_ms)), &row))
+        return;
+    check_dead_letters(doctor, &row);
+    check_suspects(doctor, &row);
+    db_result_release(&row);
+}
+
 void doctor_jobs(struct doctor *doctor)
 {
     struct db_result row = {0};
@@ -166,6 +234,7 @@ void doctor_jobs(struct doctor *doctor)
         db_result_release(&row);
     }
     check_missing(doctor);
+    check_quarantine(doctor);
 }
 
 void doctor_books(struct doctor *doctor)

@@ -45,7 +45,7 @@ ok "a job is done" wait_until 60 all_done
 ok "and ended" wait_until 60 sql_is 0 "select count(*) from mserve.jobs where state = 'in_progress'"
 ok "a healthy stack is told to be so" wait_until 20 well
 for area in settings postgresql clock durability autovacuum schema topic tier kafka model workers \
-    partitions scheduler jobs missing books; do
+    partitions scheduler jobs missing dead-letter suspects books; do
     finds ok $area . || fail "it looked at $area" "$(cat "$work/report")"
 done
 ok "it says what accepted means" finds ok durability '"accepted" means'
@@ -61,6 +61,37 @@ assert all(line['level'] == 'ok' and line['next'] is None for line in report['li
 sql "update mserve.results set gpu_ns = gpu_ns + 1 where line = 0"
 fault "a bill that does not add up" problem books 'unexplained_ns = -1' 'ledger_check'
 sql "update mserve.results set gpu_ns = gpu_ns - 1 where line = 0"
+
+# ---- workers that stay, requests that kill
+overdue() { sql "update mserve.workers set draining = true, drain_by = clock_timestamp() - interval '$1'
+    where device <> 'none' and closed_at is null"; }
+overdue 50s
+fault "a worker that does not leave" warning workers '1 worker .one. should have left [5-9][0-9] s ago' 'kill it'
+overdue 5s # it has worker.drain_margin, and a little more
+diagnose
+not_ok "one that is about to leave is not told of" finds warning workers 'should have left'
+sql "update mserve.workers set draining = false, drain_by = null where device <> 'none' and closed_at is null"
+sql "insert into mserve.dead_letters (job, line, tenant, custom_id, body, deaths)
+       select job, 0, tenant, 'c-0', '{}', '[]' from mserve.jobs limit 1"
+fault "a request that killed its workers" warning dead-letter '1 request of tenant default failed' 'mserve dead-letter list'
+ok "the command that it names shows it" eval 'mserve dead-letter list | grep -q c-0'
+sql "update mserve.dead_letters set replayed_as = gen_random_uuid()"
+diagnose
+ok "one that was submitted anew is settled" finds ok dead-letter 'no request'
+sql "update mserve.dead_letters set replayed_as = null, at = at - interval '8 days'"
+diagnose
+ok "one of last week is counted" finds ok dead-letter 'no request .*, 1 before'
+sql "delete from mserve.dead_letters;
+     insert into mserve.suspects (job, line, chunk, cap, since)
+       select job, line, 0, 1, clock_timestamp() - line * interval '1 hour' - interval '10 minutes'
+         from mserve.jobs, generate_series(0, 2) line where jobs.job = (select min(job::text)::uuid from mserve.jobs)"
+fault "requests that wait to run apart" warning suspects '2 of 3 requests .* one for 7[89][0-9][0-9] s' 'worker.suspect_wait'
+sql "delete from mserve.suspects where line > 0"
+diagnose
+ok "one that was accused just now is not told of" finds ok suspects '1 request may have killed a worker and runs apart'
+sql "delete from mserve.suspects"
+
+# ---- work that nobody does
 kill_hard scheduler
 wait_until 10 sql_is 0 "select count(*) from pg_stat_activity
     where application_name = 'mserve-scheduler' and datname = current_database()"
