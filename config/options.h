@@ -82,7 +82,8 @@ struct options_command {
     size_t row_count;
     uint32_t arguments_min; /* arguments that are no options */
     uint32_t arguments_max;
-    bool files; /* shells complete arguments as files */
+    bool files;          /* shells complete arguments as files */
+    const char *choices; /* of the first argument, for shells: "list|drain"; or NULL */
 };
 
 struct options_program {

@@ -80,13 +80,21 @@ static void bash_command(FILE *out, const struct options_command *command, const
     for (size_t i = 0; i < command->row_count; i++)
         fprintf(out, "--%s ", command->row[i].name);
     fprintf(out, "--help --version'\n%sfiles=%s\n", indent, command->files ? "yes" : "no");
+    if (command->choices != NULL) {
+        fprintf(out, "%s[ $arguments != 0 ] || first='", indent);
+        print_choices(out, command->choices);
+        fputs("'\n", out);
+    }
 }
 
 static void bash_commands(FILE *out, const struct options_program *program)
 {
     fputs("    local word command=\n"
           "    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
-          "        case \"$word\" in -*) ;; *) command=$word; break ;; esac\n"
+          "        case \"$word\" in\n"
+          "        -*) ;;\n"
+          "        *) if [ \"$command\" ]; then arguments=1; else command=$word; fi ;;\n"
+          "        esac\n"
           "    done\n"
           "    case \"$command\" in\n"
           "    '') COMPREPLY=($(compgen -W '",
@@ -110,7 +118,7 @@ static void print_bash(FILE *out, const struct options_program *program)
     fprintf(out,
             "_%s()\n{\n"
             "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-            "    local words= files=no\n"
+            "    local words= files=no arguments=0 first=\n"
             "    COMPREPLY=()\n",
             id);
     if (has_commands(program))
@@ -120,7 +128,8 @@ static void print_bash(FILE *out, const struct options_program *program)
     fprintf(out,
             "    case \"$cur\" in\n"
             "    -*) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\")) ;;\n"
-            "    *) [ $files = no ] || COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
+            "    *) COMPREPLY=($(compgen -W \"$first\" -- \"$cur\"))\n"
+            "       [ $files = no ] || COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
             "    esac\n"
             "}\n"
             "complete -o filenames -F _%s %s\n",
@@ -165,6 +174,11 @@ static void zsh_command(FILE *out, const struct options_command *command, const 
         zsh_option(out, &common[i], indent);
     if (command->files)
         fprintf(out, " \\\n%s    '*:file:_files'", indent);
+    if (command->choices != NULL) {
+        fprintf(out, " \\\n%s    '1:what:(", indent);
+        print_choices(out, command->choices);
+        fputs(")'", out);
+    }
     fputc('\n', out);
 }
 
@@ -237,6 +251,21 @@ static void fish_command(FILE *out, const struct options_command *command, const
         fish_option(out, &common[i], start);
 }
 
+/* The first argument, as long as none of them was typed. */
+static void fish_choices(FILE *out, const struct options_program *program,
+                         const struct options_command *command)
+{
+    if (command->choices == NULL)
+        return;
+    fprintf(out, "complete -c %s -n '__fish_seen_subcommand_from %s; and not ", program->name,
+            command->name);
+    fputs("__fish_seen_subcommand_from ", out);
+    print_choices(out, command->choices);
+    fputs("' -f -a '", out);
+    print_choices(out, command->choices);
+    fputs("'\n", out);
+}
+
 static void print_fish(FILE *out, const struct options_program *program)
 {
     char start[160];
@@ -248,6 +277,7 @@ static void print_fish(FILE *out, const struct options_program *program)
         if (has_commands(program)) {
             fprintf(out, "%s -n __fish_use_subcommand -f -a %s", start, command->name);
             fish_description(out, command->summary);
+            fish_choices(out, program, command);
             snprintf(start, sizeof(start), "complete -c %s -n '__fish_seen_subcommand_from %s'",
                      program->name, command->name);
         }

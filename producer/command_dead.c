@@ -240,7 +240,8 @@ static const struct command commands[] = {
       .row = dead_rows,
       .row_count = sizeof(dead_rows) / sizeof(dead_rows[0]),
       .arguments_min = 1,
-      .arguments_max = 3},
+      .arguments_max = 3,
+      .choices = "list|show|replay"},
      COMMAND_SCHEMA,
      run_dead_letter},
 };

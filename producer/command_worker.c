@@ -254,7 +254,8 @@ static const struct command commands[] = {
       .row = worker_rows,
       .row_count = sizeof(worker_rows) / sizeof(worker_rows[0]),
       .arguments_min = 1,
-      .arguments_max = 2},
+      .arguments_max = 2,
+      .choices = "list|drain"},
      COMMAND_SCHEMA,
      run_worker},
 };

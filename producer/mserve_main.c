@@ -28,7 +28,8 @@ static const struct command completion = {
      .row = no_rows,
      .row_count = 0,
      .arguments_min = 1,
-     .arguments_max = 2},
+     .arguments_max = 2,
+     .choices = "bash|zsh|fish"},
     COMMAND_NOTHING,
     run_completion};
 

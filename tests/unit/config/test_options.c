@@ -69,9 +69,15 @@ static const struct options_command commands[] = {
      .row_count = 2,
      .arguments_max = 1,
      .files = true},
+    {.name = "worker",
+     .summary = "Looks after workers.",
+     .row = rows,
+     .row_count = 1,
+     .arguments_max = 2,
+     .choices = "list|drain"},
 };
 
-static const struct options_program program = {"mserve", "Looks at jobs.", commands, 2};
+static const struct options_program program = {"mserve", "Looks at jobs.", commands, 3};
 static const struct options_program single = {"mserve-submit", "Submits.", &command, 1};
 
 static char said[2048];
@@ -299,6 +305,10 @@ static void test_bash_completes_options_choices_and_commands(void **state)
     bash_completes(&program, "mserve get --on", 2, "--on-invalid");
     bash_completes(&program, "mserve results --on", 2, "");
     bash_completes(&program, "mserve get " MSERVE_SOURCE "/meson_o", 2, "");
+    bash_completes(&program, "mserve worker ''", 2, "list drain");
+    bash_completes(&program, "mserve worker --tier=x d", 3, "drain");
+    bash_completes(&program, "mserve worker drain l", 3, "");
+    bash_completes(&program, "mserve get l", 2, "");
 }
 
 static void test_other_shells_get_scripts_too(void **state)
@@ -323,6 +333,10 @@ static void test_other_shells_get_scripts_too(void **state)
                                  " -d 'Shows a job\\'s state.'\n"));
     assert_non_null(strstr(text, "complete -c mserve -n '__fish_seen_subcommand_from get'"
                                  " -l on-invalid -x -a 'refuse skip' -d 'What a bad line does.'"));
+    assert_non_null(strstr(text, "'1:what:(list drain)'"));
+    assert_non_null(strstr(text,
+                           "complete -c mserve -n '__fish_seen_subcommand_from worker; and not"
+                           " __fish_seen_subcommand_from list drain' -f -a 'list drain'\n"));
     free(text);
     CATCH(STDERR_FILENO, err = options_print_completion(&program, "csh", stdout));
     assert_int_equal(err, ERR_USAGE);
