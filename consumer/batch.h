@@ -31,6 +31,7 @@ struct batch_checkpoint {
     uint32_t tokens;
     uint32_t tokens_before; /* in the one that it replaces */
     uint64_t gpu_ns;        /* since that one */
+    uint64_t ns_before;     /* of this worker's cost, in that one and those before */
     uint64_t seed;
     uint8_t prompt_key[CHECKPOINT_KEY_BYTES];
     bool numerics_changed;

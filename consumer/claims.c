@@ -100,8 +100,14 @@ struct claim_chunk *claim_chunk_hold(struct claim_chunk *chunk)
 
 void claim_chunk_release(struct claim_chunk *chunk)
 {
+    struct claim_unsaved *next;
+
     if (!chunk || !let_go(&chunk->refs))
         return;
+    for (struct claim_unsaved *line = chunk->unsaved; line; line = next) {
+        next = line->next;
+        free(line);
+    }
     claim_partition_release(chunk->partition);
     claim_job_release(chunk->job);
     free(chunk);

@@ -47,6 +47,14 @@ struct claim_job {
     atomic_uint refs;
 };
 
+/* A line whose checkpoint was refused with its partition: up to where it is saved nevertheless. */
+struct claim_unsaved {
+    struct claim_unsaved *next;
+    uint32_t index;
+    uint32_t tokens; /* in the last checkpoint that landed, resumed ones included */
+    uint64_t ns;     /* of this worker's cost, in those that landed */
+};
+
 struct claim_chunk {
     struct mail mail;     /* first */
     struct mailbox *home; /* where it is posted when open_lines comes to 0 */
@@ -68,6 +76,7 @@ struct claim_chunk {
     atomic_uint refs;
     uint64_t build; /* commit thread's own: the batch in which it stands, and where */
     uint32_t slot;
+    struct claim_unsaved *unsaved; /* likewise its own; NULL: none was refused */
 };
 
 /* Copies `topic`. */

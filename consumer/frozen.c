@@ -147,13 +147,42 @@ static void add_attempt(struct frozen *frozen, const struct commit_attempt *atte
     frozen->attempts[index] = *attempt;
 }
 
+static const struct claim_unsaved *find_unsaved(const struct claim_chunk *chunk, uint32_t index)
+{
+    for (const struct claim_unsaved *line = chunk->unsaved; line; line = line->next)
+        if (line->index == index)
+            return line;
+    return NULL;
+}
+
+/* The task believes in each checkpoint that was cut. Of those refused the first says what there is. */
+static void note_unsaved(const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->checkpoints_count; i++) {
+        const struct batch_checkpoint *from = &batch->checkpoint[i];
+        struct claim_unsaved *line;
+
+        if (!claim_chunk_is_dropped(from->chunk) || find_unsaved(from->chunk, from->index))
+            continue;
+        line = xmalloc(sizeof *line);
+        *line = (struct claim_unsaved){.next = from->chunk->unsaved,
+                                       .index = from->index,
+                                       .tokens = from->tokens_before,
+                                       .ns = from->ns_before};
+        from->chunk->unsaved = line;
+    }
+}
+
 /*
  * A run that ended without a row of its own; one that cost nothing is not told of. What a checkpoint
- * has of it is kept, but for a request that is passed over: its checkpoint goes in this commit.
+ * has of it is kept, but for a request that is passed over: its checkpoint goes in this commit. One
+ * that was refused is lost, and was told of on its own (lose_checkpoint).
  */
 static void add_task_attempt(struct frozen *frozen, const struct task *task, enum attempt_why why)
 {
+    const struct claim_unsaved *unsaved = find_unsaved(task->chunk, task->index);
     uint32_t saved = task->saved_tokens, made = task->cost.output_tokens;
+    uint32_t landed = unsaved ? unsaved->tokens : saved;
     bool is_kept = why != ATTEMPT_CANCELLED && why != ATTEMPT_DEADLINE;
 
     if (task->cost.ns == 0 && task->cost.recompute_ns == 0)
@@ -164,9 +193,9 @@ static void add_task_attempt(struct frozen *frozen, const struct task *task, enu
                             .gpu_ns = task->cost.ns - task->saved_ns,
                             .why = why,
                             .attempt = task->attempt,
-                            .tokens_kept = is_kept ? (int32_t)(saved - task->resumed_len) : 0,
+                            .tokens_kept = is_kept ? (int32_t)(landed - task->resumed_len) : 0,
                             .tokens_lost = (int32_t)(made > saved ? made - saved : 0),
-                            .kept_ns = is_kept ? task->saved_ns : 0,
+                            .kept_ns = is_kept ? (unsaved ? unsaved->ns : task->saved_ns) : 0,
                             .recompute_ns = task->cost.recompute_ns,
                         });
 }
@@ -333,6 +362,7 @@ void frozen_build(struct frozen *frozen, const struct batch *batch, const struct
     frozen->out_ns = 0;
     buffer_clear(&frozen->text);
     buffer_clear(&frozen->states);
+    note_unsaved(batch);
     for (uint32_t i = 0; i < batch->count; i++)
         add_task(frozen, batch->task[i], frame);
     for (uint32_t i = 0; i < batch->checkpoints_count; i++)

@@ -212,6 +212,73 @@ static void test_a_checkpoint_that_came_too_late_is_lost(void **state)
     made_close(&made);
 }
 
+/* It runs on and believes itself saved, as the device thread does once a checkpoint is cut. */
+static void save_more(struct batch *batch, struct task *task, uint32_t tokens, uint64_t cost_ns)
+{
+    static const uint32_t ids[8];
+    struct engine_checkpoint live = {.tokens = ids, .tokens_len = tokens, .cost_ns = cost_ns};
+
+    batch_add_checkpoint(batch, task, &live);
+    task->saved_tokens = tokens;
+    task->saved_ns = cost_ns;
+}
+
+struct told {
+    uint64_t kept_ns, lost_ns;
+    int32_t tokens_kept, tokens_lost;
+};
+
+static void add_told(struct told *told, const struct frozen *frozen)
+{
+    for (uint32_t i = 0; i < frozen->batch.attempts_count; i++) {
+        told->kept_ns += frozen->batch.attempts[i].kept_ns;
+        told->lost_ns += frozen->batch.attempts[i].gpu_ns;
+        told->tokens_kept += frozen->batch.attempts[i].tokens_kept;
+        told->tokens_lost += frozen->batch.attempts[i].tokens_lost;
+    }
+}
+
+/*
+ * The first checkpoint lands, the partition is lost, two more are refused, the second of them in the
+ * batch in which the request ends: of its six tokens and 35 ns one and 10 ns are kept, and no more.
+ */
+static void test_a_refused_checkpoint_is_not_kept(void **state)
+{
+    struct batch *batch[3] = {batch_new(), batch_new(), batch_new()};
+    struct engine_model model = {0};
+    struct frozen frozen = {.model = &model};
+    struct told told = {0};
+    struct made made;
+    struct task *task;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 8);
+    task = made_task(&made, 3, 3, 9);
+    task->attempt = 1;
+    save_more(batch[0], task, 1, 10);
+    frozen_build(&frozen, batch[0], &entry, &frame);
+    assert_int_equal(frozen.batch.checkpoints_count, 1);
+    save_more(batch[1], task, 3, 17);
+    save_more(batch[2], task, 5, 30);
+    task->cost = (struct engine_cost){.ns = 35, .output_tokens = 6};
+    task_withdraw(task, TASK_DROPPED);
+    batch_add(batch[2], task, 1);
+    atomic_store(&made.partition->dropped, true);
+    for (int i = 1; i < 3; i++) {
+        frozen_build(&frozen, batch[i], &entry, &frame);
+        frozen_build(&frozen, batch[i], &entry, &frame); /* as when another one is lost, too */
+        add_told(&told, &frozen);
+    }
+    assert_int_equal(told.tokens_kept, 1);
+    assert_int_equal(told.kept_ns, 10);
+    assert_int_equal(told.tokens_lost, 5);
+    assert_int_equal(told.lost_ns, 25);
+    frozen_release(&frozen);
+    for (int i = 0; i < 3; i++)
+        batch_free(batch[i]);
+    made_close(&made);
+}
+
 /* Resumed with four tokens, ended with nine, of which six were saved: what its row or attempt says. */
 static struct task *resumed_task(struct made *made, uint32_t index)
 {
@@ -323,6 +390,7 @@ int main(void)
         cmocka_unit_test(test_a_lost_partition_leaves_its_cost_behind),
         cmocka_unit_test(test_checkpoints_are_encoded),
         cmocka_unit_test(test_a_checkpoint_that_came_too_late_is_lost),
+        cmocka_unit_test(test_a_refused_checkpoint_is_not_kept),
         cmocka_unit_test(test_what_was_saved_is_on_no_row_and_not_lost),
         cmocka_unit_test(test_many_rows_keep_their_texts),
     };
