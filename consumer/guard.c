@@ -30,7 +30,7 @@ struct guard {
     uint32_t deaths;  /* in a row, without much work between them */
     uint32_t unborn;  /* of these, before it had registered */
     uint64_t born_ns; /* monotonic */
-    uint64_t oom_kills;
+    struct guard_kills kills;
     struct guard_watch watch;
 };
 
@@ -70,7 +70,8 @@ static pid_t make_child(struct guard *guard)
     recorder_clear(guard->options->recorder);
     guard->killed = guard->stopped = false;
     guard->watch = (struct guard_watch){0};
-    guard->oom_kills = guard_oom_kills();
+    guard->kills.before = guard->kills.recent = guard_oom_kills();
+    guard->kills.recent_ms = 0;
     guard->born_ns = clock_mono_ns();
     guard->child = fork();
     if (guard->child < 0)
@@ -140,11 +141,13 @@ static int wait_for_end(struct guard *guard)
     int status;
 
     while (!has_ended(guard, &status)) {
-        uint64_t now_ns;
+        uint64_t now_ns, passed_ms;
 
         next_signal(guard, TICK_MS);
         now_ns = clock_mono_ns();
-        look_for_hang(guard, (now_ns - before_ns) / CLOCK_NS_PER_MS);
+        passed_ms = (now_ns - before_ns) / CLOCK_NS_PER_MS;
+        look_for_hang(guard, passed_ms);
+        guard_age_kills(&guard->kills, passed_ms, guard_oom_kills);
         before_ns = now_ns;
     }
     guard->child = 0;
@@ -209,7 +212,7 @@ static struct guard_death see_end(struct guard *guard, int status)
 {
     const struct recorder_head *head = guard->options->recorder->head;
     struct guard_death death =
-        guard_judge(status, guard->killed, guard_oom_kills() - guard->oom_kills,
+        guard_judge(status, guard->killed, guard_oom_kills() - guard->kills.before,
                     atomic_load_explicit(&head->sender, memory_order_relaxed));
 
     if (death.end == GUARD_LEFT)

@@ -7,7 +7,8 @@
  *   GUARD_LEFT           it exited. Its status is passed through, and with it the guard ends; what an
  *                        exit in a hurry left open is buried.
  *   GUARD_CRASHED        SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP or SIGSYS of its own: proven
- *   GUARD_OUT_OF_MEMORY  SIGKILL, and the kernel counted a kill for want of memory meanwhile: proven
+ *   GUARD_OUT_OF_MEMORY  SIGKILL, and the kernel counted a kill for want of memory in the last minute
+ *                        before: proven
  *   GUARD_HUNG           the device did not move for worker.hung_after; the guard killed it: proven
  *   GUARD_KILLED         any other signal: somebody sent it. It proves nothing.
  *
@@ -32,7 +33,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { GUARD_TRIES_MAX = 5, GUARD_PAUSE_MIN_MS = 250 };
+enum { GUARD_TRIES_MAX = 5, GUARD_PAUSE_MIN_MS = 250, GUARD_KILLS_MS = 30000 };
 
 struct guard_options {
     const struct settings *settings;
@@ -59,9 +60,20 @@ struct guard_death {
 
 /*
  * `wait_status` as waitpid() gives it. `killed`: we killed it, because it hung. `oom_kills`: how many
- * the kernel counted meanwhile. `sender`: the process that sent the signal, as the child noted; 0: none.
+ * the kernel counted in the last moments. `sender`: the process that sent the signal, as the child noted; 0: none.
  */
 struct guard_death guard_judge(int wait_status, bool killed, uint64_t oom_kills, int sender);
+
+/*
+ * Kills for want of memory, as the kernel counts them: of all of the cgroup or the host, so only those
+ * of the last moments say something of this death. `before` is what the count was a while ago.
+ */
+struct guard_kills {
+    uint64_t before;
+    uint64_t recent;
+    uint64_t recent_ms; /* since `recent` was counted */
+};
+void guard_age_kills(struct guard_kills *kills, uint64_t passed_ms, uint64_t (*count)(void));
 
 /* "crashed" as attempts.why has it. */
 const char *guard_ended(enum guard_end end);

@@ -175,6 +175,16 @@ uint64_t guard_pause_ms(uint32_t deaths, uint64_t max_ms)
     return pause_ms < max_ms ? pause_ms : max_ms;
 }
 
+void guard_age_kills(struct guard_kills *kills, uint64_t passed_ms, uint64_t (*count)(void))
+{
+    kills->recent_ms += passed_ms;
+    if (kills->recent_ms < GUARD_KILLS_MS)
+        return;
+    kills->before = kills->recent;
+    kills->recent = count();
+    kills->recent_ms = 0;
+}
+
 bool guard_is_hung(struct guard_watch *watch, uint64_t moves, uint64_t passed_ms,
                    uint64_t hung_after_ms)
 {

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -23,42 +24,52 @@ _Static_assert(sizeof(struct recorder_slot) == 64, "a slot is a cache line");
 
 /* ------------------------------------------------------------------------------- the memory ---- */
 
-static enum err map(const char *path, uint64_t size, void **ret)
+/*
+ * A file of our own: two workers in one would tell of each other's requests. Its blocks are there
+ * before they are written to, as a full disk would be the death of the device thread.
+ */
+static enum err open_file(const char *path, uint64_t size, int *ret)
 {
-    int flags = MAP_SHARED, fd = -1;
-    enum err err = ERR_OK;
-    void *at;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int failed = 0;
 
-    if (path && path[0]) {
-        fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (fd < 0 || ftruncate(fd, (off_t)size) != 0)
-            err = fail(ERR_IO, "%s (worker.recorder): %s", path, strerror(errno));
-    } else {
-        flags |= MAP_ANONYMOUS;
-    }
-    if (!err) {
-        at = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-        if (at == MAP_FAILED)
-            err = fail(ERR_MEMORY, "no memory to share with the worker: %s", strerror(errno));
-        else
-            *ret = at;
-    }
-    if (fd >= 0)
-        close(fd);
-    return err;
+    *ret = fd;
+    if (fd < 0)
+        return fail(ERR_IO, "%s (worker.recorder): %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return fail(ERR_IO, "%s (worker.recorder): %s", path,
+                    errno == EWOULDBLOCK ? "another worker has it; each needs its own"
+                                         : strerror(errno));
+    if (ftruncate(fd, 0) != 0)
+        failed = errno;
+    if (!failed)
+        failed = posix_fallocate(fd, 0, (off_t)size);
+    return failed ? fail(ERR_IO, "%s (worker.recorder): %s", path, strerror(failed)) : ERR_OK;
 }
 
 enum err recorder_open(const char *path, uint32_t slots, struct recorder **ret)
 {
     uint64_t size = HEAD_BYTES + (uint64_t)slots * sizeof(struct recorder_slot);
+    bool has_file = path && path[0];
+    int fd = -1;
+    void *at = MAP_FAILED;
     struct recorder *recorder;
-    void *at;
-    enum err err = map(path, size, &at);
+    enum err err = has_file ? open_file(path, size, &fd) : ERR_OK;
 
-    if (err)
+    if (!err) {
+        at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (has_file ? 0 : MAP_ANONYMOUS),
+                  fd, 0);
+        if (at == MAP_FAILED)
+            err = fail(ERR_MEMORY, "no memory to share with the worker: %s", strerror(errno));
+    }
+    if (err) {
+        if (fd >= 0)
+            close(fd);
         return err;
+    }
     recorder = xcalloc(1, sizeof *recorder);
     recorder->size = size;
+    recorder->fd = fd;
     recorder->head = at;
     recorder->slot = (struct recorder_slot *)(void *)((char *)at + HEAD_BYTES);
     memcpy(recorder->head->magic, "MSRECORD", sizeof recorder->head->magic);
@@ -73,14 +84,14 @@ void recorder_close(struct recorder *recorder)
     if (!recorder)
         return;
     munmap(recorder->head, recorder->size);
+    if (recorder->fd >= 0)
+        close(recorder->fd);
     free(recorder);
 }
 
-uint32_t recorder_slots(uint32_t sequences_max, uint32_t waiting_max, uint32_t commit_rows)
+uint32_t recorder_slots(uint32_t sequences_max, uint32_t commit_rows)
 {
-    uint32_t waiting = waiting_max < sequences_max ? waiting_max : sequences_max;
-
-    return sequences_max + waiting + 8 * commit_rows;
+    return 3 * sequences_max + 8 * commit_rows;
 }
 
 void recorder_clear(struct recorder *recorder)
@@ -107,8 +118,8 @@ static void on_crash(int number, siginfo_t *info, void *context)
     (void)context;
     if (GET(head->signal) == 0) {
         prctl(PR_GET_NAME, head->thread);
-        if (info->si_code <= 0 && info->si_pid != getpid())
-            SET(head->sender, info->si_pid);
+        if (info->si_code <= 0 && info->si_pid != getpid()) /* 0: from outside our PID namespace */
+            SET(head->sender, info->si_pid != 0 ? info->si_pid : RECORDER_OUTSIDE);
         SET(head->signal, number);
     }
     raise(number);
@@ -116,7 +127,7 @@ static void on_crash(int number, siginfo_t *info, void *context)
 
 void recorder_catch_crashes(struct recorder *recorder)
 {
-    static const int deadly[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    static const int deadly[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS};
     struct sigaction action = {.sa_sigaction = on_crash,
                                .sa_flags = (int)(SA_RESETHAND | SA_SIGINFO)},
                      before;

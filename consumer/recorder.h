@@ -24,7 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { RECORDER_NONE = UINT32_MAX, RECORDER_VERSION = 1 };
+enum { RECORDER_NONE = UINT32_MAX, RECORDER_VERSION = 1, RECORDER_OUTSIDE = -1 };
 enum recorder_state { RECORDER_FREE, RECORDER_RUNNING, RECORDER_ENDED };
 
 /* The form of the file, little-endian: the head, and `slots` of these behind it at 512. */
@@ -70,7 +70,8 @@ struct recorder_head {
     uint8_t prepared_job[16];
 
     atomic_int signal; /* the child's own last word: what it died of, in which thread, */
-    atomic_int sender; /* and which other process had sent it; 0: none */
+    atomic_int sender; /* and which other process had sent it; 0: none; RECORDER_OUTSIDE: one
+                        * that has no number here */
     char thread[16];
 };
 
@@ -79,22 +80,31 @@ struct recorder {
     struct recorder_slot *slot; /* [head->slots] */
     uint32_t next;              /* where a free one is looked for; the child's own */
     uint64_t size;
+    int fd; /* of the file, locked; -1: there is none */
 };
 
-/* `path` NULL or "": memory shared with children only; else a file, made anew. */
+/*
+ * `path` NULL or "": memory shared with children only; else a file, made anew, and ours alone while
+ * this process or a child of it lives.
+ */
 enum err recorder_open(const char *path, uint32_t slots, struct recorder **ret);
 void recorder_close(struct recorder *recorder); /* NULL is allowed */
 
-/* How many slots a worker needs: what is in the engine, and what waits for its commit. */
-uint32_t recorder_slots(uint32_t sequences_max, uint32_t waiting_max, uint32_t commit_rows);
+/*
+ * How many slots a worker needs: what is in the engine (it runs, or waits to: as many at most),
+ * and what ended and waits for its commit, in the batch that is sent and in the one that is open; the
+ * last step of one may end all that ran.
+ */
+uint32_t recorder_slots(uint32_t sequences_max, uint32_t commit_rows);
 
 /* Before a child is made: it has done nothing yet. */
 void recorder_clear(struct recorder *recorder);
 
 /* ------------------------------------------------------------------------- the child writes ---- */
 
-/* SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT leave their number and the thread's name, and then do
- * what they always do. Where something else catches them (a sanitizer), it is left alone. */
+/* SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP and SIGSYS leave their number and the thread's
+ * name, and then do what they always do. Where something else catches them (a sanitizer), it is left
+ * alone. */
 void recorder_catch_crashes(struct recorder *recorder);
 
 void recorder_register(struct recorder *recorder, struct uuid worker, int64_t token,

@@ -405,11 +405,11 @@ static struct task *task_of_message(struct source *source, struct source_tools *
         task = task_of_blob(source, tools, index, message);
     else
         task = prepare_task(&tools->prepare, chunk, index, message->custom_id, message->body);
+    if (task) {
+        task->cap = cap;
+        resume(source, tools, task);
+    }
     recorder_prepared(tools->recorder);
-    if (!task)
-        return NULL;
-    task->cap = cap;
-    resume(source, tools, task);
     return task;
 }
 

@@ -99,10 +99,10 @@ static int serve(void)
     options.settings = settings;
     err = find_tier(settings, &options.tier);
     if (!err)
-        err = recorder_open(settings->worker.recorder,
-                            recorder_slots(options.tier->sequences_max, options.tier->waiting_max,
-                                           settings->worker.commit_rows),
-                            &options.recorder);
+        err =
+            recorder_open(settings->worker.recorder,
+                          recorder_slots(options.tier->sequences_max, settings->worker.commit_rows),
+                          &options.recorder);
     status = err ? err_exit_status(err) : run_guarded(&options);
     recorder_close(options.recorder);
     settings_free(settings);

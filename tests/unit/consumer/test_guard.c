@@ -189,6 +189,32 @@ static void test_a_device_hangs_when_it_stands_still(void **state)
     assert_true(guard_is_hung(&watch, 2, 100, 1000));
 }
 
+static uint64_t kernel_counts;
+
+static uint64_t count_kills(void)
+{
+    return kernel_counts;
+}
+
+/*
+ * A neighbour in the cgroup was killed for want of memory, and the worker lived on for a day: when
+ * somebody kills it then, that is no want of memory.
+ */
+static void test_an_old_kill_proves_nothing(void **state)
+{
+    struct guard_kills kills = {0};
+
+    (void)state;
+    kernel_counts = 1;
+    guard_age_kills(&kills, GUARD_KILLS_MS - 1, count_kills);
+    assert_int_equal(kernel_counts - kills.before, 1);
+    guard_age_kills(&kills, 1, count_kills);
+    guard_age_kills(&kills, GUARD_KILLS_MS - 1, count_kills);
+    assert_int_equal(kernel_counts - kills.before, 1); /* it may take half a minute to die */
+    guard_age_kills(&kills, 1, count_kills);
+    assert_int_equal(kernel_counts - kills.before, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_the_thread_says_whose_fault_it_is),
         cmocka_unit_test(test_pauses_grow_up_to_the_limit),
         cmocka_unit_test(test_a_device_hangs_when_it_stands_still),
+        cmocka_unit_test(test_an_old_kill_proves_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -133,6 +134,39 @@ static void test_who_sent_a_signal_is_noted(void **state)
     recorder_close(recorder);
 }
 
+/*
+ * One that comes from outside of a container shows no sender there: it is somebody else's all the same.
+ * As a kernel would hand it over; a process can only queue it so.
+ */
+static void test_a_signal_from_outside_is_nobodys_crash(void **state)
+{
+    static const int deadly[] = {SIGSEGV, SIGABRT, SIGTRAP, SIGSYS};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++) {
+        struct recorder *recorder = open_one(1);
+        siginfo_t info = {.si_code = SI_QUEUE};
+        pid_t child = fork_quietly();
+        int status;
+
+        if (child == 0) {
+            signal(deadly[i], SIG_DFL); /* cmocka catches some */
+            recorder_catch_crashes(recorder);
+            recorder_register(recorder, uuid_of(1), 1, 0);
+            for (;;)
+                pause();
+        }
+        while (!recorder_is_registered(recorder))
+            usleep(1000);
+        assert_int_equal(syscall(SYS_rt_sigqueueinfo, child, deadly[i], &info), 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(WTERMSIG(status), deadly[i]);
+        assert_int_equal(recorder->head->signal, deadly[i]);
+        assert_int_equal(recorder->head->sender, RECORDER_OUTSIDE);
+        recorder_close(recorder);
+    }
+}
+
 /* In a file it outlives everybody. */
 static void test_a_file_can_be_read_by_others(void **state)
 {
@@ -157,6 +191,26 @@ static void test_a_file_can_be_read_by_others(void **state)
     unlink(path);
 }
 
+/* Two workers of a host with the same settings: the second one is refused, and the first keeps its own. */
+static void test_a_file_has_one_worker(void **state)
+{
+    char path[] = "/tmp/mserve-recorder-XXXXXX";
+    struct recorder *first, *second;
+    int fd = mkstemp(path);
+
+    (void)state;
+    close(fd);
+    assert_int_equal(recorder_open(path, 3, &first), ERR_OK);
+    recorder_register(first, uuid_of(5), 42, 0);
+    assert_int_equal(recorder_open(path, 3, &second), ERR_IO);
+    assert_int_equal(first->head->token, 42);
+    recorder_close(first);
+    assert_int_equal(recorder_open(path, 3, &second), ERR_OK);
+    assert_false(recorder_is_registered(second));
+    recorder_close(second);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -164,7 +218,9 @@ int main(void)
         cmocka_unit_test(test_nothing_is_recorded_without_one),
         cmocka_unit_test(test_a_dead_child_has_left_its_numbers),
         cmocka_unit_test(test_who_sent_a_signal_is_noted),
+        cmocka_unit_test(test_a_signal_from_outside_is_nobodys_crash),
         cmocka_unit_test(test_a_file_can_be_read_by_others),
+        cmocka_unit_test(test_a_file_has_one_worker),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
