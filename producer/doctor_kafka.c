@@ -56,12 +56,12 @@ static bool check_topic(struct doctor *doctor, const struct tiers *tiers,
                         const struct settings_tier *tier)
 {
     char topic[256];
-    uint32_t partitions = 0;
+    struct topic_look look;
     enum err rc;
 
     kafka_topic_of(&doctor->settings->kafka, tier->name, topic);
     doctor_catch(doctor);
-    rc = topics_look(doctor->settings, topic, &partitions);
+    rc = topics_look(doctor->settings, topic, &look);
     doctor_caught(doctor);
     if (rc == ERR_BROKER || rc == ERR_DENIED) {
         doctor_say(doctor, DOCTOR_PROBLEM, "kafka", "%s", doctor->caught);
@@ -86,10 +86,17 @@ static bool check_topic(struct doctor *doctor, const struct tiers *tiers,
                             "setting.");
         return true;
     }
-    doctor_say(doctor, DOCTOR_OK, "topic", "%s has %u partitions and keeps requests long enough",
-               topic, partitions);
+    if (look.loss[0] != '\0') {
+        doctor_say(doctor, DOCTOR_WARNING, "topic", "%s", look.loss);
+        doctor_next(doctor, "Change the topic with the tools of Kafka: kafka-configs, and "
+                            "kafka-reassign-partitions for copies.");
+    } else {
+        doctor_say(doctor, DOCTOR_OK, "topic",
+                   "%s has %u partitions and keeps requests long enough", topic,
+                   look.shape.partitions);
+    }
     if (tiers)
-        check_registered(doctor, tiers, tier, topic, partitions);
+        check_registered(doctor, tiers, tier, topic, look.shape.partitions);
     return true;
 }
 

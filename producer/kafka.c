@@ -155,29 +155,38 @@ enum err kafka_fail(const struct settings_kafka *settings, struct kafka_trouble 
                 rd_kafka_err2str(err), open, text, close);
 }
 
+static uint32_t fewest_copies(const rd_kafka_metadata_topic_t *topic)
+{
+    uint32_t fewest = topic->partition_cnt > 0 ? UINT32_MAX : 0;
+
+    for (int i = 0; i < topic->partition_cnt; i++)
+        if ((uint32_t)topic->partitions[i].replica_cnt < fewest)
+            fewest = (uint32_t)topic->partitions[i].replica_cnt;
+    return fewest;
+}
+
 /* Of the metadata of one topic. */
-static enum err count_partitions(const rd_kafka_metadata_t *metadata,
-                                 const struct settings_kafka *settings,
-                                 struct kafka_trouble *trouble, const char *topic, uint32_t *ret)
+static enum err read_shape(const rd_kafka_metadata_t *metadata,
+                           const struct settings_kafka *settings, struct kafka_trouble *trouble,
+                           const char *topic, struct kafka_shape *ret)
 {
     char what[320];
 
+    *ret = (struct kafka_shape){0};
     snprintf(what, sizeof(what), "ask for the topic %s", topic);
     for (int i = 0; i < metadata->topic_cnt; i++) {
         const rd_kafka_metadata_topic_t *found = &metadata->topics[i];
 
         if (strcmp(found->topic, topic) != 0)
             continue;
-        *ret = 0;
         if (found->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
             return ERR_OK;
         if (found->err != RD_KAFKA_RESP_ERR_NO_ERROR &&
             found->err != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
             return kafka_fail(settings, trouble, what, found->err);
-        *ret = (uint32_t)found->partition_cnt;
-        return ERR_OK;
+        ret->partitions = (uint32_t)found->partition_cnt;
+        ret->copies = fewest_copies(found);
     }
-    *ret = 0;
     return ERR_OK;
 }
 
@@ -201,9 +210,9 @@ static rd_kafka_resp_err_t ask(rd_kafka_t *client, struct kafka_trouble *trouble
     return err;
 }
 
-enum err kafka_partitions(rd_kafka_t *client, const struct settings_kafka *settings,
-                          struct kafka_trouble *trouble, const char *topic, int timeout_ms,
-                          uint32_t *ret)
+enum err kafka_shape_of(rd_kafka_t *client, const struct settings_kafka *settings,
+                        struct kafka_trouble *trouble, const char *topic, int timeout_ms,
+                        struct kafka_shape *ret)
 {
     const rd_kafka_metadata_t *metadata;
     rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
@@ -218,9 +227,21 @@ enum err kafka_partitions(rd_kafka_t *client, const struct settings_kafka *setti
         snprintf(what, sizeof(what), "ask for the topic %s", topic);
         rc = kafka_fail(settings, trouble, what, err);
     } else {
-        rc = count_partitions(metadata, settings, trouble, topic, ret);
+        rc = read_shape(metadata, settings, trouble, topic, ret);
         rd_kafka_metadata_destroy(metadata);
     }
     rd_kafka_topic_destroy(handle);
+    return rc;
+}
+
+enum err kafka_partitions(rd_kafka_t *client, const struct settings_kafka *settings,
+                          struct kafka_trouble *trouble, const char *topic, int timeout_ms,
+                          uint32_t *ret)
+{
+    struct kafka_shape shape;
+    enum err rc = kafka_shape_of(client, settings, trouble, topic, timeout_ms, &shape);
+
+    if (rc == ERR_OK)
+        *ret = shape.partitions;
     return rc;
 }

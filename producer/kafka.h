@@ -47,10 +47,18 @@ const char *kafka_topic_of(const struct settings_kafka *settings, const char *ti
 enum err kafka_fail(const struct settings_kafka *settings, struct kafka_trouble *trouble,
                     const char *what, rd_kafka_resp_err_t err);
 
-/*
- * How many partitions a topic has; 0: it does not exist. Waits up to `timeout_ms` for a broker, and
- * a few seconds only where nothing listens.
- */
+struct kafka_shape {
+    uint32_t partitions; /* 0: the topic does not exist */
+    uint32_t copies;     /* of the partition that has the fewest */
+};
+
+/* What a topic is like. Waits up to `timeout_ms` for a broker, and a few seconds only where nothing
+ * listens. */
+enum err kafka_shape_of(rd_kafka_t *client, const struct settings_kafka *settings,
+                        struct kafka_trouble *trouble, const char *topic, int timeout_ms,
+                        struct kafka_shape *ret);
+
+/* The same, of the partitions alone. */
 enum err kafka_partitions(rd_kafka_t *client, const struct settings_kafka *settings,
                           struct kafka_trouble *trouble, const char *topic, int timeout_ms,
                           uint32_t *ret);

@@ -158,20 +158,20 @@ static enum err grow_topic(struct admin *admin, const char *name, uint32_t parti
 
 /* Kafka says yes to a new topic before all of it knows: waits until the partitions are seen. */
 static enum err wait_for_partitions(struct admin *admin, const char *name, uint32_t wanted,
-                                    uint32_t *ret)
+                                    struct kafka_shape *ret)
 {
     enum err rc = ERR_OK;
 
-    *ret = 0;
-    for (int i = 0; i < SEEN_TRIES && rc == ERR_OK && *ret < wanted; i++) {
+    *ret = (struct kafka_shape){0};
+    for (int i = 0; i < SEEN_TRIES && rc == ERR_OK && ret->partitions < wanted; i++) {
         if (i > 0)
             rd_kafka_poll(admin->client, 100);
-        rc = kafka_partitions(admin->client, &admin->settings->kafka, &admin->trouble, name,
-                              TIMEOUT_MS, ret);
+        rc = kafka_shape_of(admin->client, &admin->settings->kafka, &admin->trouble, name,
+                            TIMEOUT_MS, ret);
     }
-    if (rc == ERR_OK && *ret < wanted)
+    if (rc == ERR_OK && ret->partitions < wanted)
         rc = fail(ERR_BROKER, "the topic %s has %u of %u partitions; run the command again", name,
-                  *ret, wanted);
+                  ret->partitions, wanted);
     return rc;
 }
 
@@ -186,13 +186,18 @@ static const char *find_config(const rd_kafka_ConfigEntry_t **entries, size_t co
 
 /* With three copies a broker may be lost, if what was acknowledged lay on two. Who made it otherwise is
  * told, and may have reasons. */
-static void warn_of_loss(const struct settings *settings, const char *name, const char *least,
-                         const char *unclean)
+static void judge_loss(const struct settings *settings, const char *name, const char *least,
+                       const char *unclean, struct topic_look *look)
 {
-    if (settings->kafka.replication < COPIES_SAFE)
-        return;
-    if ((least != NULL && atoi(least) < 2) || (unclean != NULL && strcmp(unclean, "true") == 0))
-        log_warn("topic.may_lose",
+    uint32_t wanted = settings->kafka.replication;
+
+    if (look->shape.copies < wanted)
+        snprintf(look->loss, sizeof(look->loss),
+                 "the topic %s lies on %u broker%s where kafka.replication asks for %u", name,
+                 look->shape.copies, look->shape.copies == 1 ? "" : "s", wanted);
+    else if (wanted >= COPIES_SAFE && ((least != NULL && atoi(least) < 2) ||
+                                       (unclean != NULL && strcmp(unclean, "true") == 0)))
+        snprintf(look->loss, sizeof(look->loss),
                  "the topic %s may lose what it acknowledged when a broker dies: "
                  "min.insync.replicas should be 2, unclean.leader.election.enable false",
                  name);
@@ -200,7 +205,8 @@ static void warn_of_loss(const struct settings *settings, const char *name, cons
 
 /* A topic that deletes requests before their window has passed loses them: refused. */
 static enum err check_configs(const struct settings *settings, const char *name,
-                              const rd_kafka_ConfigEntry_t **entries, size_t count)
+                              const rd_kafka_ConfigEntry_t **entries, size_t count,
+                              struct topic_look *look)
 {
     const char *retention = find_config(entries, count, "retention.ms");
     const char *bytes = find_config(entries, count, "retention.bytes");
@@ -224,8 +230,8 @@ static enum err check_configs(const struct settings *settings, const char *name,
     else if (policy != NULL && strcmp(policy, "delete") != 0)
         rc = fail(ERR_SETTINGS, "the topic %s has cleanup.policy=%s; it must be delete", name,
                   policy);
-    warn_of_loss(settings, name, find_config(entries, count, "min.insync.replicas"),
-                 find_config(entries, count, "unclean.leader.election.enable"));
+    judge_loss(settings, name, find_config(entries, count, "min.insync.replicas"),
+               find_config(entries, count, "unclean.leader.election.enable"), look);
     buffer_release(&window);
     return rc;
 }
@@ -254,7 +260,7 @@ static rd_kafka_event_t *describe_topic(struct admin *admin, const char *name, c
 }
 
 /* A broker that has not heard of a new topic yet is asked again. */
-static enum err check_retention(struct admin *admin, const char *name)
+static enum err check_topic(struct admin *admin, const char *name, struct topic_look *look)
 {
     const rd_kafka_ConfigResource_t *found;
     const rd_kafka_ConfigEntry_t **entries;
@@ -275,7 +281,7 @@ static enum err check_retention(struct admin *admin, const char *name)
     }
     if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         entries = rd_kafka_ConfigResource_configs(found, &count);
-        rc = check_configs(admin->settings, name, entries, count);
+        rc = check_configs(admin->settings, name, entries, count, look);
     } else {
         rc = kafka_fail(&admin->settings->kafka, &admin->trouble, what, err);
     }
@@ -286,6 +292,7 @@ static enum err check_retention(struct admin *admin, const char *name)
 /* The topic has at least `wanted` partitions afterwards; *ret is how many. */
 static enum err bring_topic(struct admin *admin, const char *name, uint32_t wanted, uint32_t *ret)
 {
+    struct topic_look look = {0};
     uint32_t had;
     enum err rc = kafka_partitions(admin->client, &admin->settings->kafka, &admin->trouble, name,
                                    TIMEOUT_MS, &had);
@@ -295,8 +302,13 @@ static enum err bring_topic(struct admin *admin, const char *name, uint32_t want
     else if (rc == ERR_OK && had < wanted)
         rc = grow_topic(admin, name, wanted);
     if (rc == ERR_OK)
-        rc = wait_for_partitions(admin, name, wanted, ret);
-    return rc == ERR_OK ? check_retention(admin, name) : rc;
+        rc = wait_for_partitions(admin, name, wanted, &look.shape);
+    if (rc == ERR_OK)
+        rc = check_topic(admin, name, &look);
+    if (look.loss[0] != '\0')
+        log_warn("topic.may_lose", "%s", look.loss);
+    *ret = look.shape.partitions;
+    return rc;
 }
 
 /* As a person reads it: what it is called, where it lies, what it answers to. */
@@ -334,16 +346,17 @@ static enum err make_tier(struct admin *admin, struct db *db, const struct setti
     return rc;
 }
 
-enum err topics_look(const struct settings *settings, const char *topic, uint32_t *ret)
+enum err topics_look(const struct settings *settings, const char *topic, struct topic_look *ret)
 {
     struct admin admin;
     enum err rc = admin_open(settings, &admin);
 
+    *ret = (struct topic_look){0};
     if (rc == ERR_OK)
-        rc = kafka_partitions(admin.client, &settings->kafka, &admin.trouble, topic, TIMEOUT_MS,
-                              ret);
+        rc = kafka_shape_of(admin.client, &settings->kafka, &admin.trouble, topic, TIMEOUT_MS,
+                            &ret->shape);
     if (rc == ERR_OK)
-        rc = *ret == 0 ? ERR_NOT_FOUND : check_retention(&admin, topic);
+        rc = ret->shape.partitions == 0 ? ERR_NOT_FOUND : check_topic(&admin, topic, ret);
     admin_close(&admin);
     return rc;
 }

@@ -5,6 +5,7 @@
 #define MSERVE_PRODUCER_TOPICS_H
 
 #include "config/settings.h"
+#include "producer/kafka.h"
 #include "sql/db.h"
 
 #include <stdio.h>
@@ -17,11 +18,17 @@
  */
 enum err topics_make(const struct settings *settings, struct db *db, FILE *out);
 
+struct topic_look {
+    struct kafka_shape shape;
+    char loss
+        [512]; /* a sentence: how it may lose what it acknowledged; "" where it is as asked for */
+};
+
 /*
- * Looks at a topic and changes nothing: how many partitions it has. ERR_NOT_FOUND (not logged): it does
+ * Looks at a topic and changes nothing. ERR_NOT_FOUND (not logged): it does
  * not exist. ERR_SETTINGS: it would delete requests before their window has passed. ERR_BROKER,
  * ERR_DENIED.
  */
-enum err topics_look(const struct settings *settings, const char *topic, uint32_t *ret);
+enum err topics_look(const struct settings *settings, const char *topic, struct topic_look *ret);
 
 #endif

@@ -57,6 +57,11 @@ assert report['problems'] == 0
 assert all(line['level'] == 'ok' and line['next'] is None for line in report['lines'] if line['area'] != 'disk')
 " "$work/json"
 
+MSERVE_KAFKA_REPLICATION=3 fault "fewer copies than are asked for" warning topic \
+    'lies on 1 broker where kafka.replication asks for 3' 'kafka-reassign-partitions'
+like "$(MSERVE_KAFKA_REPLICATION=3 mserve topics 2>&1)" 'requests.sim lies on 1 broker .*dead-letter lies on 1 broker' \
+    "so does mserve topics, of both topics"
+
 # ---- work that does not go on
 sql "update mserve.results set gpu_ns = gpu_ns + 1 where line = 0"
 fault "a bill that does not add up" problem books 'unexplained_ns = -1' 'ledger_check'

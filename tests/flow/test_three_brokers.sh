@@ -19,6 +19,19 @@ set_up
 
 metadata() { kcat -q -L -m 5 -b "$MSERVE_KAFKA_BROKERS" -t "$topic" 2>/dev/null; }
 is "$(metadata | grep -c 'replicas: [123],[123],[123], isrs: [123],[123],[123]')" 6 "each partition lies on three brokers"
+# As Kafka's own tool says: what is set on the topic itself, whatever the brokers' defaults are.
+kafka_topics() {
+    java -XX:TieredStopAtLevel=1 -cp "$("$tree/scripts/kafka-libs")/*" org.apache.kafka.tools.TopicCommand \
+        --bootstrap-server "$MSERVE_KAFKA_BROKERS" "$@" 2>/dev/null
+}
+is "$(kafka_topics --describe --topic "$MSERVE_KAFKA_TOPIC_PREFIX[.].*" |
+    grep -c "ReplicationFactor: 3.*min.insync.replicas=2.*unclean.leader.election.enable=false")" 2 \
+    "requests and dead letters have three copies, two of which must be written"
+loose=$MSERVE_KAFKA_TOPIC_PREFIX-loose
+kafka_topics --create --topic "$loose.requests.sim" --partitions 6 --replication-factor 3 \
+    --config min.insync.replicas=1 --config retention.ms=-1 >/dev/null
+like "$(MSERVE_KAFKA_TOPIC_PREFIX=$loose mserve doctor)" "warning +topic +the topic $loose.requests.sim may lose" \
+    "one that somebody made looser is told of"
 leader() { metadata | sed -n 's/.*partition [0-9]*, leader \([123]\),.*/\1/p' | sort | uniq -c | sort -rn | awk 'NR == 1 { print $2 }'; }
 more() { # more N: that many rows more than at the last call
     local now
