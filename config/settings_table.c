@@ -199,7 +199,7 @@ static const struct setting tier[] = {
     {"max_tokens_default", U32(T, max_tokens_default), "16", "1", "16777216", NULL,
      "Tokens that are generated where a request does not say."},
     {"request_time_limit", DURATION(T, request_time_limit_ms), "10m", "100ms", "30d", NULL,
-     "How long one request may run; then it fails."},
+     "How long one request may run, in all its attempts; then it fails."},
     {"sim.load_ns", U64(T, sim.load_ns), "0", "0", "1000000000000", NULL,
      "sim: nanoseconds that opening the model takes."},
     {"sim.fixed_ns", U64(T, sim.fixed_ns), "0", "0", "1000000000000", NULL,

@@ -32,6 +32,7 @@ struct batch_checkpoint {
     uint32_t tokens_before; /* in the one that it replaces */
     uint64_t gpu_ns;        /* since that one */
     uint64_t ns_before;     /* of this worker's cost, in that one and those before */
+    uint64_t ran_ns;        /* in engines, in all attempts */
     uint64_t seed;
     uint8_t prompt_key[CHECKPOINT_KEY_BYTES];
     bool numerics_changed;
@@ -78,7 +79,7 @@ void batch_add(struct batch *batch, struct task *task, uint64_t now_ns);
 
 /* Copies what the walk shows; `task` is as it was before. */
 void batch_add_checkpoint(struct batch *batch, const struct task *task,
-                          const struct engine_checkpoint *live);
+                          const struct engine_checkpoint *live, uint64_t now_ns);
 void batch_add_discard(struct batch *batch, const struct task *task);
 
 /* Adds to the entry of the job, which is made when it is not there. */

@@ -80,7 +80,8 @@ static char *put_head(char *at, const struct checkpoint *checkpoint)
     at = put_u64(at, checkpoint->seed);
     at = put(at, checkpoint->prompt, sizeof checkpoint->prompt);
     at = put(at, checkpoint->model, sizeof checkpoint->model);
-    return put(at, checkpoint->numerics, sizeof checkpoint->numerics);
+    at = put(at, checkpoint->numerics, sizeof checkpoint->numerics);
+    return put_u64(at, checkpoint->ran_ns);
 }
 
 static char *put_logprob(char *at, float logprob)
@@ -186,7 +187,8 @@ static unsigned take_head(const char *at, struct checkpoint *ret)
     at = take_u64(at, &ret->seed);
     at = take(at, ret->prompt, sizeof ret->prompt);
     at = take(at, ret->model, sizeof ret->model);
-    take(at, ret->numerics, sizeof ret->numerics);
+    at = take(at, ret->numerics, sizeof ret->numerics);
+    take_u64(at, &ret->ran_ns);
     ret->line = (int64_t)line;
     ret->epoch = (int64_t)epoch;
     ret->numerics_changed = flags & FLAG_NUMERICS_CHANGED;

@@ -5,9 +5,10 @@
  *     0  magic "MSCK"            40  line, i64                  72  key of the prompt, 8 bytes
  *     4  version, u16            48  epoch of the partition,    80  sha256 of the model, 32 bytes
  *     6  flags, u16                  when written, i64         112  numerics id, 32 bytes
- *     8  checksum, 16 bytes      56  attempt, u32              144  token ids, each a varint of 7 bits a
- *    24  job, 16 bytes           60  tokens, u32                    byte, lowest first, as short as it can be
- *                                64  seed, u64                      and behind them, where they were asked for,
+ *     8  checksum, 16 bytes      56  attempt, u32              144  ns in an engine, all attempts, u64
+ *    24  job, 16 bytes           60  tokens, u32               152  token ids, each a varint of 7 bits a
+ *                                64  seed, u64                      byte, lowest first, as short as it can be
+ *                                                                   and behind them, where they were asked for,
  *                                                                   their log-probabilities as floats
  * The checksum is the first half of the SHA-256 of all other bytes. The size is exact.
  *
@@ -26,7 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CHECKPOINT_KEY_BYTES = 8, CHECKPOINT_ID_BYTES = 32, CHECKPOINT_HEAD_BYTES = 144 };
+enum { CHECKPOINT_KEY_BYTES = 8, CHECKPOINT_ID_BYTES = 32, CHECKPOINT_HEAD_BYTES = 152 };
 
 struct checkpoint {
     struct uuid job;
@@ -38,6 +39,7 @@ struct checkpoint {
     uint8_t model[CHECKPOINT_ID_BYTES];
     uint8_t numerics[CHECKPOINT_ID_BYTES];
     bool numerics_changed; /* some of its tokens were generated under yet another numerics id */
+    uint64_t ran_ns;       /* how long it was in an engine, in all attempts: of its time limit */
     const uint32_t *tokens;
     uint32_t tokens_len;   /* >= 1 */
     const float *logprobs; /* [tokens_len], or NULL: not asked for */

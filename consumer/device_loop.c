@@ -106,11 +106,14 @@ static void receive_all(struct device_loop *loop, uint64_t now_ns)
 
 /* --------------------------------------------------------------------------- into the engine ---- */
 
+/* Its time limit is for all attempts together, as far as checkpoints tell of them. */
 static enum err submit_task(struct device_loop *loop, struct task *task, uint64_t now_ns)
 {
     uint64_t limit_ns = loop->options.request_time_limit_ns;
+    uint64_t left_ns = limit_ns > task->ran_ns ? limit_ns - task->ran_ns : 0;
 
-    return running_submit(&loop->running, task, limit_ns > 0 ? now_ns + limit_ns : 0);
+    task->began_ns = now_ns;
+    return running_submit(&loop->running, task, limit_ns > 0 ? now_ns + left_ns : 0);
 }
 
 /* It is in nobody's line any more: in the engine, or ended by what running_submit() said. */
@@ -237,7 +240,7 @@ static void save_running(struct device_loop *loop, uint64_t now_ns)
 
         if (!wants_saving(loop, task, &live))
             continue;
-        batch_add_checkpoint(loop->open, task, &live);
+        batch_add_checkpoint(loop->open, task, &live, now_ns);
         task->saved_tokens = live.tokens_len;
         task->saved_ns = live.cost_ns;
         recorder_saved(loop->options.recorder, task->slot, live.tokens_len, live.cost_ns);

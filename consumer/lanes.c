@@ -1,4 +1,4 @@
-/* lanes.c: a ring of lists; it holds no lane that is empty. */
+/* lanes.c: a ring of lanes, of two lists each; it holds no lane that is empty. */
 #include "consumer/lanes.h"
 
 #include <assert.h>
@@ -7,8 +7,19 @@
 struct lane {
     struct lane *next;
     struct claim_job *job;
-    struct mail_list tasks;
+    struct mail_list resumed; /* these first */
+    struct mail_list fresh;
 };
+
+static bool is_empty(const struct lane *lane)
+{
+    return !lane->resumed.first && !lane->fresh.first;
+}
+
+static struct mail_list *next_list(struct lane *lane)
+{
+    return lane->resumed.first ? &lane->resumed : &lane->fresh;
+}
 
 static struct lane *find_lane(const struct lanes *lanes, const struct claim_job *job)
 {
@@ -44,7 +55,7 @@ static void remove_lane(struct lanes *lanes, struct lane *before)
 {
     struct lane *lane = before->next;
 
-    assert(!lane->tasks.first);
+    assert(is_empty(lane));
     if (lane == before) {
         lanes->turn = NULL;
     } else {
@@ -62,36 +73,36 @@ void lanes_add(struct lanes *lanes, struct task *task)
 
     if (!lane)
         lane = add_lane(lanes, task->chunk->job);
-    mail_list_add(&lane->tasks, &task->mail);
+    mail_list_add(task->resumed_len > 0 ? &lane->resumed : &lane->fresh, &task->mail);
 }
 
 struct task *lanes_first(const struct lanes *lanes)
 {
-    return lanes->turn ? task_of(lanes->turn->next->tasks.first) : NULL;
+    return lanes->turn ? task_of(next_list(lanes->turn->next)->first) : NULL;
 }
 
 void lanes_take_first(struct lanes *lanes)
 {
     struct lane *lane = lanes->turn->next;
 
-    mail_list_next(&lane->tasks);
-    if (lane->tasks.first)
-        lanes->turn = lane;
-    else
+    mail_list_next(next_list(lane));
+    if (is_empty(lane))
         remove_lane(lanes, lanes->turn);
+    else
+        lanes->turn = lane;
 }
 
-static void sift_lane(struct lane *lane, bool (*keep)(void *context, struct task *task),
-                      void *context)
+static void sift(struct mail_list *list, bool (*keep)(void *context, struct task *task),
+                 void *context)
 {
     struct mail_list kept = {0};
     struct mail *mail;
 
-    while ((mail = mail_list_next(&lane->tasks))) {
+    while ((mail = mail_list_next(list))) {
         if (keep(context, task_of(mail)))
             mail_list_add(&kept, mail);
     }
-    lane->tasks = kept;
+    *list = kept;
 }
 
 /* A round that never stops at a lane which it has just taken out. */
@@ -107,10 +118,11 @@ void lanes_sift(struct lanes *lanes, bool (*keep)(void *context, struct task *ta
     for (uint32_t i = 0; i < count; i++) {
         struct lane *lane = before->next;
 
-        sift_lane(lane, keep, context);
-        if (lane->tasks.first)
-            before = lane;
-        else
+        sift(&lane->resumed, keep, context);
+        sift(&lane->fresh, keep, context);
+        if (is_empty(lane))
             remove_lane(lanes, before);
+        else
+            before = lane;
     }
 }

@@ -1,6 +1,7 @@
 /*
  * lanes.h: tasks that are ready to run, in a lane for each job; jobs take turns, so that a small one
- * does not wait behind a large one.
+ * does not wait behind a large one. In a lane those come first that go on from a checkpoint: what they
+ * have cost is at stake until they end.
  *
  * One thread's own. Tasks in a lane belong to it until they are taken or sifted out.
  */

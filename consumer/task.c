@@ -60,6 +60,7 @@ void task_resume(struct task *task, const struct checkpoint *from, bool numerics
         task->resumed_logprobs = memcpy(task->resumed + from->tokens_len, from->logprobs, floats);
     task->resumed_len = task->saved_tokens = task->told_tokens = from->tokens_len;
     task->numerics_changed = numerics_changed;
+    task->ran_ns = from->ran_ns;
     task->bytes += ids + floats;
 }
 

@@ -78,7 +78,10 @@ struct task {
     bool numerics_changed; /* some of these were generated under another numerics id */
     bool unusable;         /* there was a checkpoint, and it can not be gone on from */
 
+    uint64_t ran_ns; /* how long these were in an engine, as far as that is known */
+
     /* While it runs. */
+    uint64_t began_ns;   /* monotonic */
     uint64_t give_up_ns; /* monotonic; 0: never */
     enum task_stop stop_why;
     uint32_t generated;    /* tokens, as seen when the engine had made */

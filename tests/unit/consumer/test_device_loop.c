@@ -30,6 +30,7 @@ struct bench {
     uint64_t wip_ns;
     uint64_t shared_ns, recompute_ns, sampled; /* of all batches */
     uint64_t save_every_ns;                    /* set before it is opened; 0: never */
+    uint64_t limit_ns;                         /* likewise: of a request's time; 0: none */
 };
 
 static void on_opened(void *context, enum err err)
@@ -72,13 +73,14 @@ static void bench_open(struct bench *bench, double pace, uint32_t sequences_max,
             bench->save_every_ns > 0 ? bench->save_every_ns : 3600 * (uint64_t)CLOCK_NS_PER_S,
         .ledger_interval_ns = 3600 * (uint64_t)CLOCK_NS_PER_S,
         .results_max = 64,
+        .request_time_limit_ns = bench->limit_ns,
         .on_opened = on_opened,
         .on_failed = on_failed,
         .on_room = on_room,
         .context = bench,
     };
 
-    *bench = (struct bench){.save_every_ns = bench->save_every_ns};
+    *bench = (struct bench){.save_every_ns = bench->save_every_ns, .limit_ns = bench->limit_ns};
     atomic_store(&bench->gauges.launch_until_ns, UINT64_MAX);
     mailbox_init(&bench->batches, -1);
     assert_int_equal(device_loop_start(&options, &bench->loop), ERR_OK);
@@ -506,7 +508,8 @@ static struct checkpoint found(const struct batch *batch, const struct batch_che
 {
     const uint32_t *words = batch->words + from->at;
 
-    return (struct checkpoint){.tokens = words,
+    return (struct checkpoint){.ran_ns = from->ran_ns,
+                               .tokens = words,
                                .tokens_len = from->tokens,
                                .logprobs = (const float *)(words + from->tokens)};
 }
@@ -610,7 +613,7 @@ static void test_an_answer_goes_on_where_it_was_left(void **state)
     struct made made;
     struct task *task;
     struct batch *batch;
-    uint64_t sampled = 0;
+    uint64_t sampled = 0, ran_ns = 0;
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
@@ -628,6 +631,8 @@ static void test_an_answer_goes_on_where_it_was_left(void **state)
         assert_true((attempt == 1) == (batch->task[0]->cost.recompute_ns == 0));
         checkpoint = found(batch, &batch->checkpoint[0]);
         assert_begins_as(&checkpoint, &answer);
+        assert_true(checkpoint.ran_ns > ran_ns); /* the time of both attempts */
+        ran_ns = checkpoint.ran_ns;
         task = long_task(&made, 0);
         task_resume(task, &checkpoint, false);
         sampled += bench.sampled;
@@ -673,6 +678,48 @@ static void test_an_answer_that_was_whole_is_told_at_once(void **state)
     assert_int_equal(batch->task[0]->cost.ns, 0);
     assert_int_equal(bench.sampled, 0);
     batch_free(batch);
+    bench_close(&bench);
+    made_close(&made);
+}
+
+/*
+ * A request has one time limit for all its attempts. What an earlier one used up is not given again; the
+ * neighbour that has just begun runs to its end.
+ */
+static void test_a_time_limit_counts_what_ran_before(void **state)
+{
+    struct bench bench = {0};
+    struct answer answer;
+    struct made made;
+    struct task *task;
+    enum task_status status[2] = {TASK_DROPPED, TASK_DROPPED};
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 2);
+    answer = undisturbed(&bench, &made, 0);
+    task = long_task(&made, 0);
+    task_resume(task,
+                &(struct checkpoint){.ran_ns = 3600 * (uint64_t)CLOCK_NS_PER_S,
+                                     .tokens = answer.tokens,
+                                     .tokens_len = 3,
+                                     .logprobs = answer.logprobs},
+                false);
+    bench.limit_ns = 3600 * (uint64_t)CLOCK_NS_PER_S;
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    post(&bench, task);
+    post(&bench, long_task(&made, 1));
+    for (uint32_t ended = 0; ended < 2;) {
+        struct batch *batch = next_batch(&bench);
+
+        for (uint32_t i = 0; i < batch->count; i++)
+            status[batch->task[i]->index] = batch->task[i]->status;
+        if (batch->count > 0 && status[0] == TASK_FAILED && ended == 0)
+            assert_string_equal(batch->task[0]->error.code, "request_timeout");
+        ended += batch->count;
+        batch_free(batch);
+    }
+    assert_int_equal(status[0], TASK_FAILED);
+    assert_int_equal(status[1], TASK_COMPLETED);
     bench_close(&bench);
     made_close(&made);
 }
@@ -787,6 +834,7 @@ int main(void)
         cmocka_unit_test(test_passes_save_what_was_gained),
         cmocka_unit_test(test_an_answer_goes_on_where_it_was_left),
         cmocka_unit_test(test_an_answer_that_was_whole_is_told_at_once),
+        cmocka_unit_test(test_a_time_limit_counts_what_ran_before),
         cmocka_unit_test(test_what_leaves_is_saved_and_handed_over),
         cmocka_unit_test(test_what_nobody_wants_is_not_saved),
         cmocka_unit_test(test_a_bad_checkpoint_goes_before_a_new_one_comes),

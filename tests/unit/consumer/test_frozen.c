@@ -131,7 +131,7 @@ static void save(struct batch *batch, struct made *made, uint32_t index)
     task->saved_tokens = 1;
     task->saved_ns = 10;
     task->prompt_key[0] = 0x5a;
-    batch_add_checkpoint(batch, task, &live);
+    batch_add_checkpoint(batch, task, &live, 0);
     task_free(task);
 }
 
@@ -218,7 +218,7 @@ static void save_more(struct batch *batch, struct task *task, uint32_t tokens, u
     static const uint32_t ids[8];
     struct engine_checkpoint live = {.tokens = ids, .tokens_len = tokens, .cost_ns = cost_ns};
 
-    batch_add_checkpoint(batch, task, &live);
+    batch_add_checkpoint(batch, task, &live, 0);
     task->saved_tokens = tokens;
     task->saved_ns = cost_ns;
 }
