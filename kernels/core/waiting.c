@@ -22,7 +22,7 @@ static uint32_t octave(uint32_t number)
     return number == 0 ? 0 : 32 - (uint32_t)__builtin_clz(number);
 }
 
-/* Octave, then group, in one number; then the order of submission. */
+/* What goes on; else octave, then group, in one number; then the order of submission. */
 static struct waiting_entry make_entry(struct sequence *sequence)
 {
     const uint64_t place = sequence->group != NULL ? sequence->group->order : sequence->order;
@@ -30,7 +30,9 @@ static struct waiting_entry make_entry(struct sequence *sequence)
 
     if (sequence->heap > 0)
         return (struct waiting_entry){0, sequence->order, sequence};
-    return (struct waiting_entry){(uint64_t)(32 - octave(tokens)) << 56 | place, sequence->order,
+    if (sequence_tokens_len(sequence) > 0)
+        return (struct waiting_entry){0, sequence->order, sequence};
+    return (struct waiting_entry){(uint64_t)(33 - octave(tokens)) << 56 | place, sequence->order,
                                   sequence};
 }
 

@@ -3,10 +3,11 @@
  *
  * 1. Those that were evicted, in the order in which they first ran.
  * 2. The one that waits longest, once `patience` younger ones went before it.
- * 3. Of those that generate, the one that may decode longest, in octaves of tokens: its decode rows
+ * 3. Those that another engine began: their tokens are only as safe as their last checkpoint.
+ * 4. Of those that generate, the one that may decode longest, in octaves of tokens: its decode rows
  *    go along with what the others read, and no long answer is left over at the end. In an octave
  *    groups stand side by side, older ones first, and in a group the order is that of submission.
- * 4. Of the embeddings the longest that is read in what is left of the step's budget: by octaves of
+ * 5. Of the embeddings the longest that is read in what is left of the step's budget: by octaves of
  *    length, in the order of submission within one.
  */
 #ifndef MSERVE_KERNELS_CORE_WAITING_H

@@ -120,6 +120,8 @@ static bool goes_before(const struct oracle *oracle, const struct oracle_request
         return a->embeds;
     if (a->embeds)
         return bits(a->prompt) < bits(b->prompt);
+    if (a->resumed > 0 || b->resumed > 0)
+        return a->resumed == 0;
     if (tokens_a != tokens_b)
         return tokens_a < tokens_b;
     return place(oracle, b) < place(oracle, a);

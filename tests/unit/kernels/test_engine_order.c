@@ -29,7 +29,8 @@ struct step_log {
 
 static struct step_log seen;
 
-static void submit(struct engine *engine, uint64_t tag, uint32_t prompt_len, uint32_t tokens_max)
+static void submit_resumed(struct engine *engine, uint64_t tag, uint32_t prompt_len,
+                           uint32_t tokens_max, uint32_t resumed_len)
 {
     const struct engine_request request = {
         .tag = tag,
@@ -37,10 +38,17 @@ static void submit(struct engine *engine, uint64_t tag, uint32_t prompt_len, uin
         .prompt = ids,
         .prompt_len = prompt_len,
         .tokens_max = tokens_max,
+        .resumed = ids,
+        .resumed_len = resumed_len,
         .sampling = {.temperature = 1, .top_p = 1, .seed = tag},
     };
 
     assert_int_equal(engine_submit(engine, &request), ERR_OK);
+}
+
+static void submit(struct engine *engine, uint64_t tag, uint32_t prompt_len, uint32_t tokens_max)
+{
+    submit_resumed(engine, tag, prompt_len, tokens_max, 0);
 }
 
 /* One turn; notes the step that came in, and who ended. False when the engine was idle. */
@@ -122,6 +130,23 @@ static void test_long_answers_go_first(void **state)
         ;
     assert_true(seen.len <= 160); /* as many as the long one has, not as many as both */
     assert_int_equal(seen.tag[15], 15);
+    engine_close(engine);
+}
+
+/* Though they came last and want least: what they have is only as safe as their last checkpoint. */
+static void test_who_was_begun_elsewhere_goes_first(void **state)
+{
+    struct engine *engine = open_engine(4, 256);
+
+    (void)state;
+    for (uint32_t tag = 0; tag < 12; tag++)
+        submit(engine, tag, 20, 50);
+    for (uint32_t tag = 12; tag < 16; tag++)
+        submit_resumed(engine, tag, 20, 30, 20);
+    while (turn(engine))
+        ;
+    for (uint32_t i = 0; i < 4; i++)
+        assert_true(seen.tag[i] >= 12);
     engine_close(engine);
 }
 
@@ -240,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_with_a_backlog_the_batch_is_full),
         cmocka_unit_test(test_one_token_needs_one_step),
         cmocka_unit_test(test_long_answers_go_first),
+        cmocka_unit_test(test_who_was_begun_elsewhere_goes_first),
         cmocka_unit_test(test_equal_requests_keep_their_order),
         cmocka_unit_test(test_nobody_is_passed_over_for_ever),
         cmocka_unit_test(test_embeddings_fill_a_step_whole),
