@@ -212,7 +212,6 @@ static void begin_books(struct committer *committer, const struct batch *last)
     assert(last->books.live_ns == 0);
     committer->before = last->books;
     committer->wip_ns = 0;
-    atomic_store_explicit(&committer->began_ns, last->books.held_ns, memory_order_release);
     atomic_store_explicit(&committer->booked_ns, last->books.held_ns, memory_order_release);
 }
 
@@ -269,7 +268,7 @@ enum err committer_start(const struct committer_options *options, struct committ
     *ret = committer;
     return ERR_OK;
 failed:
-    committer_stop(committer);
+    committer_free(committer);
     return err;
 }
 
@@ -290,6 +289,8 @@ void committer_adopt(struct committer *committer, const struct lease *lease)
     pthread_mutex_lock(&committer->lock);
     committer->lease = *lease;
     pthread_mutex_unlock(&committer->lock);
+    atomic_store_explicit(&committer->began_ns, committer_booked_ns(committer),
+                          memory_order_release);
     atomic_store_explicit(&committer->landed, 0, memory_order_release);
     atomic_store_explicit(&committer->lost, false, memory_order_release);
 }
@@ -316,16 +317,21 @@ uint64_t committer_booked_ns(const struct committer *committer)
 
 void committer_stop(struct committer *committer)
 {
+    if (!committer || !committer->started)
+        return;
+    atomic_store_explicit(&committer->quit, true, memory_order_release);
+    mailbox_ring(&committer->mailbox);
+    pthread_join(committer->thread, NULL);
+    committer->started = false;
+}
+
+void committer_free(struct committer *committer)
+{
     struct mail_list left;
     struct mail *mail;
 
     if (!committer)
         return;
-    atomic_store_explicit(&committer->quit, true, memory_order_release);
-    if (committer->started) {
-        mailbox_ring(&committer->mailbox);
-        pthread_join(committer->thread, NULL);
-    }
     left = mailbox_take(&committer->mailbox);
     while ((mail = mail_list_next(&left)))
         let_go(committer, batch_of(mail));

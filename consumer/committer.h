@@ -55,7 +55,10 @@ int64_t committer_landed(const struct committer *committer);
 uint64_t committer_began_ns(const struct committer *committer);
 uint64_t committer_booked_ns(const struct committer *committer);
 
-/* Ends the thread; batches left are thrown away. NULL is allowed. */
+/* Ends the thread; what is posted from then on lies there. NULL is allowed. */
 void committer_stop(struct committer *committer);
+
+/* Behind committer_stop(), when no other thread posts any more. Batches left are thrown away. */
+void committer_free(struct committer *committer); /* NULL is allowed */
 
 #endif

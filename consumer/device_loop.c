@@ -651,7 +651,7 @@ enum err device_loop_start(const struct device_loop_options *options, struct dev
     atomic_init(&loop->quit, false);
     failed = pthread_create(&loop->thread, NULL, run, loop);
     if (failed) {
-        device_loop_stop(loop);
+        device_loop_free(loop);
         return fail(ERR_MEMORY, "the device thread could not be started: %s", strerror(failed));
     }
     loop->started = true;
@@ -712,13 +712,18 @@ static void free_ready(struct device_loop *loop)
 
 void device_loop_stop(struct device_loop *loop)
 {
-    if (!loop)
+    if (!loop || !loop->started)
         return;
     atomic_store_explicit(&loop->quit, true, memory_order_release);
-    if (loop->started) {
-        mailbox_ring(&loop->mailbox);
-        pthread_join(loop->thread, NULL);
-    }
+    mailbox_ring(&loop->mailbox);
+    pthread_join(loop->thread, NULL);
+    loop->started = false;
+}
+
+void device_loop_free(struct device_loop *loop)
+{
+    if (!loop)
+        return;
     free_ready(loop);
     running_release(&loop->running);
     engine_close(loop->engine);

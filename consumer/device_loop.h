@@ -69,7 +69,10 @@ void device_loop_go(struct device_loop *loop);
 unsigned device_loop_halt(struct device_loop *loop, uint64_t finish_until_ns);
 void device_loop_finish_until(struct device_loop *loop, uint64_t finish_until_ns);
 
-/* Ends the thread after its turn, closes the engine. NULL is allowed. */
+/* Ends the thread after its turn; what is posted from then on lies there. NULL is allowed. */
 void device_loop_stop(struct device_loop *loop);
+
+/* Behind device_loop_stop(), when no other thread posts or rings any more. Closes the engine. */
+void device_loop_free(struct device_loop *loop); /* NULL is allowed */
 
 #endif

@@ -209,7 +209,7 @@ enum err intake_start(const struct intake_options *options, struct intake **ret)
     *ret = intake;
     return ERR_OK;
 failed:
-    intake_stop(intake);
+    intake_free(intake);
     return err;
 }
 
@@ -267,16 +267,21 @@ static void free_sources(struct intake *intake)
 
 void intake_stop(struct intake *intake)
 {
+    if (!intake || !intake->started)
+        return;
+    atomic_store_explicit(&intake->quit, true, memory_order_release);
+    intake_ring(intake);
+    pthread_join(intake->thread, NULL);
+    intake->started = false;
+}
+
+void intake_free(struct intake *intake)
+{
     struct mail_list left;
     struct mail *mail;
 
     if (!intake)
         return;
-    if (intake->started) {
-        atomic_store_explicit(&intake->quit, true, memory_order_release);
-        intake_ring(intake);
-        pthread_join(intake->thread, NULL);
-    }
     take_orders(intake);
     let_all_go(intake);
     left = intake->tools.made;

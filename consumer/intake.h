@@ -55,7 +55,10 @@ void intake_tell_offset(struct intake *intake, int32_t part, int64_t offset);
 /* Whether Kafka answers within that time; waits for it. Any thread, before intake_stop(). */
 bool intake_reaches_kafka(struct intake *intake, int timeout_ms);
 
-/* Ends the thread. Chunks still with it are let go. NULL is allowed. */
+/* Ends the thread; what other threads may still call does nothing from then on. NULL is allowed. */
 void intake_stop(struct intake *intake);
+
+/* Behind intake_stop(), when no other thread calls it any more. Chunks still with it are let go. */
+void intake_free(struct intake *intake); /* NULL is allowed */
 
 #endif

@@ -384,12 +384,16 @@ static enum err start(struct worker *worker)
     return err;
 }
 
+/* The threads ring one another to their end: all of them end before anything is freed. */
 static void stop(struct worker *worker)
 {
     worker_health_stop(worker->health);
     intake_stop(worker->intake);
     device_loop_stop(worker->device);
     committer_stop(worker->committer);
+    intake_free(worker->intake);
+    device_loop_free(worker->device);
+    committer_free(worker->committer);
     db_close(worker->db);
     welcome_home(worker);
     chooser_free(worker->chooser);
@@ -418,6 +422,7 @@ enum err worker_run(const struct worker_options *options)
         err = worker->end;
     }
     stop(worker);
+    worker_ignore_signals();
     close_loop(worker);
     worker_health_free(worker->health);
 done:

@@ -137,6 +137,13 @@ void worker_catch_signals(struct worker *worker)
     signal(SIGPIPE, SIG_IGN);
 }
 
+void worker_ignore_signals(void)
+{
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
+}
+
 /* -------------------------------------------------------------------------------- what is said ---- */
 
 static uint64_t ms_between(uint64_t from_ns, uint64_t to_ns)

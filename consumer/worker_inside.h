@@ -154,6 +154,7 @@ void worker_drain_at_once(struct worker *worker); /* checkpoint and commit only 
 void worker_drain_halted(struct worker *worker);  /* intake stands still */
 void worker_drain_through(struct worker *worker); /* the last batch is committed */
 void worker_catch_signals(struct worker *worker);
+void worker_ignore_signals(void); /* nobody is there any more whom they could be told */
 void worker_on_notice(void *context, const char *source, const struct notice *notice);
 void worker_hear_operator(struct worker *worker);
 

@@ -57,4 +57,21 @@ ok "each line once, none beside, after that" whole
 is "$(unexplained)" "0|0|0|0" "the books add up after that"
 stop tough 60
 is $? 0 "and leaves in good order"
+
+# ---- commits that the database refuses, a mistake of ours: it leaves, all its threads busy
+write_settings lease=30s renew=10s sequences=256 interval=20ms
+feed 20000 300 30 "$all" >/dev/null 2>&1
+before=$(rows)
+some_rows() { [ "$(rows)" -gt $((before + 300)) ]; }
+for name in busy busier; do
+    worker $name
+    ok "$name works" wait_until 60 some_rows
+    sql "alter table mserve.worker_ledger add constraint refused check (rows_ns = 0) not valid" >/dev/null
+    await $name 30
+    is $? 70 "$name says that it cannot go on, and does not crash"
+    sql "alter table mserve.worker_ledger drop constraint refused" >/dev/null
+    is "$(sql "select closed_why from mserve.workers where name = '$name'")" error "its row says so too"
+    before=$(rows)
+done
+is "$(unexplained)" "0|0|0|0" "the books add up all the same"
 done_testing
