@@ -37,6 +37,7 @@ struct settings_sim {
     uint64_t fixed_ns;
     uint64_t row_ns;
     uint64_t kv_ns;
+    uint64_t chunk_kv_ns;
     uint64_t head_ns;
     double pace;
     uint32_t eos_per_million;

@@ -208,6 +208,8 @@ static const struct setting tier[] = {
      "sim: nanoseconds of each token computed."},
     {"sim.kv_ns", U64(T, sim.kv_ns), "0", "0", "1000000000000", NULL,
      "sim: nanoseconds of each 1,024 tokens of context that attention reads."},
+    {"sim.chunk_kv_ns", U64(T, sim.chunk_kv_ns), "0", "0", "1000000000000", NULL,
+     "sim: the same for tokens of a prompt, which share what is read; 0: as sim.kv_ns."},
     {"sim.head_ns", U64(T, sim.head_ns), "0", "0", "1000000000000", NULL,
      "sim: nanoseconds of each token sampled."},
     {"sim.pace", F64(T, sim.pace), "0", "0", "1000", NULL,

@@ -155,6 +155,7 @@ static struct engine_options engine_options(const struct worker *worker)
                 .fixed_ns = tier->sim.fixed_ns,
                 .row_ns = tier->sim.row_ns,
                 .kv_ns = tier->sim.kv_ns,
+                .chunk_kv_ns = tier->sim.chunk_kv_ns,
                 .head_ns = tier->sim.head_ns,
                 .pace = tier->sim.pace,
                 .eos_per_million = tier->sim.eos_per_million,

@@ -135,6 +135,9 @@ struct device_ops {
 /* What each implementation starts with. */
 struct device {
     const struct device_ops *ops;
+    /* How long a KV token takes that a row of a decode touches, and one that a row of a chunk does, in
+     * proportion: by this PART_ATTENTION is split. Set when it is opened; both 0: equally long. */
+    uint16_t decode_weight, chunk_weight;
 };
 
 /* The implementations this build knows, NULL-terminated. */

@@ -42,8 +42,10 @@ struct sim_options {
     uint64_t fixed_ns; /* each step */
     uint64_t row_ns;   /* each row: the linear layers */
     uint64_t kv_ns;    /* each 1,024 KV tokens that attention touches, rounded down per step */
-    uint64_t head_ns;  /* each row sampled or pooled */
-    double pace;       /* wall time per simulated time: 0 as fast as it goes, 1 real time */
+    uint64_t
+        chunk_kv_ns;  /* the same for rows of chunks: prompts, what is read again; 0: as kv_ns */
+    uint64_t head_ns; /* each row sampled or pooled */
+    double pace;      /* wall time per simulated time: 0 as fast as it goes, 1 real time */
     uint32_t eos_per_million; /* chance of an end token at each position; 0: only max_tokens ends */
     /* Tokens of a prompt that kill whoever reads them, for tests of that; 0: none. */
     uint32_t abort_token;

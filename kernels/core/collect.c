@@ -260,8 +260,11 @@ enum err collect_step(struct engine *engine, struct engine_step_info *info)
         .ctx = step->seq_ctx,
         .wanted = flight->wanted,
         .rows_sum = step->rows,
-        .kv_sum = flight->kv,
+        .kv_sum = (flight->kv - flight->chunk_kv) * engine->decode_weight +
+                  flight->chunk_kv * engine->chunk_weight,
         .wanted_sum = step->wanted,
+        .plain_weight = engine->decode_weight,
+        .chunk_weight = engine->chunk_weight,
     };
     struct step_result result = {0};
     enum err rc = engine->ops->done(engine->device, engine->oldest, -1, &result);

@@ -32,9 +32,10 @@ struct flight {
                                  * sequence or other: a few may be prefetched */
     uint8_t *wanted;            /* [S] 1: its last row is sampled or pooled */
     uint8_t *common;            /* [S], from `decodes` on; 1: its rows are its group's */
-    uint32_t decodes; /* the first entries: one row each, of the id sampled last, and wanted */
-    uint32_t prefix;  /* entries of the device's arrays that say so already */
-    uint64_t kv;      /* KV tokens that the step touches */
+    uint32_t decodes;  /* the first entries: one row each, of the id sampled last, and wanted */
+    uint32_t prefix;   /* entries of the device's arrays that say so already */
+    uint64_t kv;       /* KV tokens that the step touches */
+    uint64_t chunk_kv; /* of these, its chunks */
 };
 
 /* Each token's bytes: those of id i lie at bytes[at[i]] .. bytes[at[i + 1]]. */
@@ -92,6 +93,7 @@ struct engine {
     unsigned in_flight;
     uint64_t steps; /* collected */
 
+    uint16_t decode_weight, chunk_weight; /* of cost_work */
     struct cost_scratch scratch;
     uint64_t *share_ns; /* [S] of the step being collected */
     struct engine_books books;

@@ -37,9 +37,12 @@ void cost_parts(uint64_t total_ns, const uint32_t share_ppm[PART_COUNT],
     ret_part_ns[PART_FIXED] = rest;
 }
 
-/* Prices of a sequence, a row, a KV token and a wanted row in 2^-shift ns, rounded down. */
+/*
+ * Prices of a sequence, a row, a KV token of a plain entry and of a chunk, and a wanted row in
+ * 2^-shift ns, rounded down.
+ */
 struct prices {
-    uint64_t each, row, kv, wanted;
+    uint64_t each, row, plain_kv, chunk_kv, wanted;
     unsigned shift;
 };
 
@@ -48,18 +51,29 @@ static uint64_t price(uint64_t part_ns, unsigned shift, uint64_t takers)
     return (uint64_t)(((u128)part_ns << shift) / takers);
 }
 
+/* Of a KV token of that weight: multiplied before it is rounded. */
+static uint64_t kv_price(const uint64_t part_ns[PART_COUNT], unsigned shift, uint16_t weight,
+                         uint64_t kv_sum)
+{
+    if (kv_sum == 0)
+        return 0;
+    return (uint64_t)(((u128)part_ns[PART_ATTENTION] * weight << shift) / kv_sum);
+}
+
 static struct prices find_prices(const uint64_t part_ns[PART_COUNT], uint64_t total_ns,
                                  const struct cost_work *work)
 {
     const unsigned room = (unsigned)__builtin_clzll(total_ns | 1) - 1;
     const unsigned shift = room < 40 ? room : 40;
-    const bool head = work->wanted_sum > 0;
+    const bool head = work->wanted_sum > 0, attention = work->kv_sum > 0;
+    const uint64_t fixed_ns = part_ns[PART_FIXED] + (head ? 0 : part_ns[PART_HEAD]) +
+                              (attention ? 0 : part_ns[PART_ATTENTION]);
 
     return (struct prices){
-        .each =
-            price(part_ns[PART_FIXED] + (head ? 0 : part_ns[PART_HEAD]), shift, work->sequences),
+        .each = price(fixed_ns, shift, work->sequences),
         .row = price(part_ns[PART_LINEAR], shift, work->rows_sum),
-        .kv = price(part_ns[PART_ATTENTION], shift, work->kv_sum),
+        .plain_kv = kv_price(part_ns, shift, work->plain_weight, work->kv_sum),
+        .chunk_kv = kv_price(part_ns, shift, work->chunk_weight, work->kv_sum),
         .wanted = head ? price(part_ns[PART_HEAD], shift, work->wanted_sum) : 0,
         .shift = shift,
     };
@@ -132,16 +146,16 @@ void cost_split(const uint64_t part_ns[PART_COUNT], const struct cost_work *work
         total_ns += part_ns[part];
     assert(n > 0 && plain <= n && total_ns < 1ull << 62);
     const struct prices prices = find_prices(part_ns, total_ns, work);
-    const uint64_t base = prices.each + prices.row + prices.kv + prices.wanted;
+    const uint64_t base = prices.each + prices.row + prices.plain_kv + prices.wanted;
 
     for (uint32_t i = 0; i < plain; i++) {
-        const uint64_t raw = base + ctx[i] * prices.kv;
+        const uint64_t raw = base + ctx[i] * prices.plain_kv;
 
         given_ns += ret_ns[i] = put_share(raw, prices.shift, &fraction[i], bins);
     }
     for (uint32_t i = plain; i < n; i++) {
         const uint64_t raw = prices.each + work->rows[i] * prices.row +
-                             cost_kv(work->rows[i], ctx[i]) * prices.kv +
+                             cost_kv(work->rows[i], ctx[i]) * prices.chunk_kv +
                              work->wanted[i] * prices.wanted;
 
         given_ns += ret_ns[i] = put_share(raw, prices.shift, &fraction[i], bins);

@@ -3,11 +3,13 @@
  *
  *     share = fixed / n + linear * rows / R + attention * kv / K + head * wanted / W
  *
- * where kv counts the KV tokens that a sequence's rows touch. A part that nobody takes (a head
- * where nothing is wanted) goes to the fixed part. Prices are fixed-point numbers, so one division
- * a part and none a sequence; the nanoseconds that rounding down leaves over go one each to the
- * largest fractions, among equals to the lowest index. So the shares add up exactly, nobody who
- * does less than another pays more than it, and equal work pays the same but for one nanosecond.
+ * where kv counts the KV tokens that a sequence's rows touch, those of a chunk and those of a decode
+ * each with the weight that the device gives them: a decode reads them from memory for itself, the
+ * rows of a chunk share what was read. A part that nobody takes (a head where nothing is wanted)
+ * goes to the fixed part. Prices are fixed-point numbers, so one division a part and none a
+ * sequence; the nanoseconds that rounding down leaves over go one each to the largest fractions,
+ * among equals to the lowest index. So the shares add up exactly, nobody who does less than another
+ * of its kind pays more than it, and equal work pays the same but for one nanosecond.
  */
 #ifndef MSERVE_KERNELS_CORE_COST_H
 #define MSERVE_KERNELS_CORE_COST_H
@@ -24,7 +26,8 @@ struct cost_work {
     const uint32_t *ctx;   /* tokens in the KV cache before the step */
     const uint8_t *wanted; /* 1: its last row is sampled or pooled */
     uint64_t rows_sum;
-    uint64_t kv_sum; /* of cost_kv() */
+    uint64_t kv_sum;                     /* of cost_kv(), each with its weight */
+    uint16_t plain_weight, chunk_weight; /* of a KV token that a plain entry, another one touches */
     uint64_t wanted_sum;
 };
 

@@ -198,6 +198,16 @@ static enum err describe(struct engine *engine, const struct engine_options *opt
     return model_digest(engine->model, options->model_sha256, engine->about.digest);
 }
 
+/* A device that says nothing takes as long for the one as for the other. */
+static void set_weights(struct engine *engine)
+{
+    const struct device *device = engine->device;
+    const bool silent = device->decode_weight == 0 && device->chunk_weight == 0;
+
+    engine->decode_weight = silent ? 1 : device->decode_weight;
+    engine->chunk_weight = silent ? 1 : device->chunk_weight;
+}
+
 /* What must be equal for two engines to give equal tokens. */
 static void set_numerics(struct engine *engine)
 {
@@ -277,6 +287,7 @@ enum err core_open(const struct engine_options *options, const struct device_ops
         goto done;
     engine->slots = ops->slots(engine->device);
     engine->about.context_max = limits.context_max;
+    set_weights(engine);
     set_numerics(engine);
     pieces_init(&engine->pieces, engine->tokenizer);
     allocate(engine, options, &limits);

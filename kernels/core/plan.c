@@ -97,6 +97,7 @@ static uint32_t plan_decodes(struct engine *engine, struct flight *flight, uint3
     engine->run_len = kept;
     flight->decodes = index;
     flight->kv = kv;
+    flight->chunk_kv = 0;
     flight->step->decodes = index;
     flight->step->sequences = flight->step->rows = flight->step->wanted = index;
     return prefills;
@@ -115,6 +116,7 @@ static void add_chunk(struct engine *engine, struct flight *flight, struct seque
     flight->wanted[index] = wanted;
     flight->common[index] = common;
     flight->kv += cost_kv(rows, ctx);
+    flight->chunk_kv += cost_kv(rows, ctx);
     step->seq_slot[index] = sequence->slot;
     step->seq_row[index] = step->rows;
     step->seq_rows[index] = rows;

@@ -84,9 +84,10 @@ static enum err check(const struct sim_options *options)
     const uint64_t second = 1000000000u;
 
     if (options->load_ns > 86400 * second || options->fixed_ns > 3600 * second ||
-        options->row_ns > second || options->kv_ns > second || options->head_ns > second)
+        options->row_ns > second || options->kv_ns > second || options->chunk_kv_ns > second ||
+        options->head_ns > second)
         return fail(ERR_SETTINGS, "sim: load_ns is at most a day, fixed_ns an hour, and row_ns, "
-                                  "kv_ns and head_ns a second");
+                                  "kv_ns, chunk_kv_ns and head_ns a second");
     if (!(options->pace >= 0 && options->pace <= 1000))
         return fail(ERR_SETTINGS, "sim: pace is from 0 to 1000");
     if (options->eos_per_million > 1000000)
@@ -109,6 +110,32 @@ static enum err sim_plan(const struct model *model, const struct device_limits *
     return ERR_OK;
 }
 
+/* In 16 bits, and what is not free does not become so. */
+static uint16_t weight_of(uint64_t ns, unsigned shift)
+{
+    return ns >> shift == 0 && ns > 0 ? 1 : (uint16_t)(ns >> shift);
+}
+
+static void set_weights(struct device *device, uint64_t kv_ns, uint64_t chunk_kv_ns)
+{
+    const uint64_t most_ns = kv_ns > chunk_kv_ns ? kv_ns : chunk_kv_ns;
+    unsigned shift = 0;
+
+    while (most_ns >> shift > UINT16_MAX)
+        shift++;
+    device->decode_weight = weight_of(kv_ns, shift);
+    device->chunk_weight = weight_of(chunk_kv_ns, shift);
+}
+
+static void set_prices(struct sim *sim, const struct sim_options *options)
+{
+    sim->options = *options;
+    if (options->chunk_kv_ns == 0)
+        sim->options.chunk_kv_ns = options->kv_ns;
+    else if (options->chunk_kv_ns != options->kv_ns)
+        set_weights(&sim->device, options->kv_ns, options->chunk_kv_ns);
+}
+
 static enum err sim_open(const struct model *model, const struct engine_options *options,
                          const struct device_limits *limits, struct device **ret)
 {
@@ -121,7 +148,7 @@ static enum err sim_open(const struct model *model, const struct engine_options 
         return rc;
     sim = xcalloc(1, sizeof(*sim));
     sim->device.ops = &sim_device;
-    sim->options = options->sim;
+    set_prices(sim, &options->sim);
     slots_init(&sim->slots, limits);
     sim->kv = xcalloc(limits->blocks, BLOCK * sizeof(uint64_t));
     sim->last = xcalloc(sequences, sizeof(uint32_t));
@@ -277,16 +304,17 @@ static void sim_forward(struct device *device, unsigned slot)
     struct sim *sim = sim_of(device);
     struct sim_step *step = &sim->steps[slot];
     const struct step *plan = &step->step;
-    uint64_t kv = 0;
+    uint64_t kv = 0, chunk_kv = 0;
 
     for (uint32_t seq = 0; seq < plan->decodes; seq += STRIDE)
         kv += run_decodes(sim, step, seq,
                           plan->decodes - seq < STRIDE ? plan->decodes - seq : STRIDE);
     for (uint32_t seq = plan->decodes; seq < plan->sequences; seq++)
-        kv += run_sequence(sim, step, seq);
+        chunk_kv += run_sequence(sim, step, seq);
     step->part_ns[PART_FIXED] = sim->options.fixed_ns;
     step->part_ns[PART_LINEAR] = plan->rows * sim->options.row_ns;
-    step->part_ns[PART_ATTENTION] = kv * sim->options.kv_ns / 1024;
+    step->part_ns[PART_ATTENTION] =
+        (kv * sim->options.kv_ns + chunk_kv * sim->options.chunk_kv_ns) / 1024;
 }
 
 static void embed(const struct sim *sim, uint32_t slot, float *embedding)

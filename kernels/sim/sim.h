@@ -4,9 +4,9 @@
  * tested and measured without a model.
  *
  * CLOCK It starts at 0, opening takes load_ns, and a step takes
- *     fixed_ns + rows * row_ns + kv * kv_ns / 1024 + wanted * head_ns
- * where kv is the number of KV tokens that its attention touches: a row at position p touches
- * p + 1. A step begins where the one before ended. With pace > 0 a step is done when that many
+ *     fixed_ns + rows * row_ns + (kv * kv_ns + chunk_kv * chunk_kv_ns) / 1024 + wanted * head_ns
+ * where kv is the number of KV tokens that the attention of decodes touches, chunk_kv of all other
+ * rows: a row at position p touches p + 1. A step begins where the one before ended. With pace > 0 a step is done when that many
  * times its length has passed on the wall, counted from when the device was free for it.
  *
  * TOKENS Each position's KV slot holds hash(position - 1's hash, token, position). What is sampled

@@ -58,6 +58,7 @@ static void plan_request(struct oracle *oracle, struct oracle_request *request, 
     const uint32_t known = request->prompt + request->resumed;
     const uint32_t paid = request->resumed > 0 ? known - 1 : 0;
     struct share *share = &step->share[step->len];
+    const bool decodes = request->at >= known;
     uint32_t shared = 0;
 
     if (request->at / BLOCK < common_blocks(request)) {
@@ -78,7 +79,7 @@ static void plan_request(struct oracle *oracle, struct oracle_request *request, 
     else if (request->at < known)
         share->rows = known - request->at;
     for (uint64_t row = 0; row < share->rows; row++)
-        share->kv += request->at + row + 1;
+        share->kv += (request->at + row + 1) * (decodes ? 1 : oracle->chunk_kv);
     request->at += (uint32_t)share->rows;
     shared =
         request->at / BLOCK < common_blocks(request) ? request->at / BLOCK : common_blocks(request);

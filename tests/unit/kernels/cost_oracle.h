@@ -5,7 +5,8 @@
  * the engine and keeps no tokens, blocks or tables.
  *
  * For schedules without evictions, with a token budget that all prompts fit, and a fixed_ns that
- * divides by the number of sequences in every step; kv_ns is 1,024, so attention costs 1 ns a token.
+ * divides by the number of sequences in every step; kv_ns is 1,024, so attention costs 1 ns a token;
+ * of what is read in chunks it costs chunk_kv ns.
  * What requests of a group have in common they have all from the first id on, and nothing behind it.
  */
 #ifndef MSERVE_TESTS_KERNELS_COST_ORACLE_H
@@ -40,7 +41,7 @@ struct oracle_request {
 };
 
 struct oracle {
-    uint64_t load_ns, fixed_ns, row_ns, head_ns;
+    uint64_t load_ns, fixed_ns, row_ns, head_ns, chunk_kv;
     uint32_t places;   /* sequences_max */
     uint32_t patience; /* of waiting.h */
     uint32_t len;

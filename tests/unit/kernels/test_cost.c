@@ -20,6 +20,8 @@ struct load {
     uint8_t wanted[ENTRIES_MAX];
     uint64_t part_ns[PART_COUNT];
     uint64_t share_ns[ENTRIES_MAX];
+    uint16_t decode_weight, chunk_weight; /* 0: 1 */
+    uint32_t plain;                       /* entries of the form of a decode at the front */
 };
 
 static struct cost_scratch scratch;
@@ -38,18 +40,34 @@ static int teardown(void **state)
     return 0;
 }
 
+/* KV tokens of an entry, with their weight. */
+static uint64_t weighted_kv(const struct load *load, uint32_t i)
+{
+    const uint16_t weight = i < load->plain ? load->decode_weight : load->chunk_weight;
+
+    return cost_kv(load->rows[i], load->ctx[i]) * (weight > 0 ? weight : 1);
+}
+
 /* Splits; entries of the form of a decode at the front are handed over as such. */
 static void split(struct load *load)
 {
+    load->plain = 0;
+    while (load->plain < load->len && load->rows[load->plain] == 1 && load->wanted[load->plain])
+        load->plain++;
     struct cost_work work = {
-        .sequences = load->len, .rows = load->rows, .ctx = load->ctx, .wanted = load->wanted};
+        .sequences = load->len,
+        .plain = load->plain,
+        .rows = load->rows,
+        .ctx = load->ctx,
+        .wanted = load->wanted,
+        .plain_weight = load->decode_weight > 0 ? load->decode_weight : 1,
+        .chunk_weight = load->chunk_weight > 0 ? load->chunk_weight : 1,
+    };
 
-    while (work.plain < load->len && load->rows[work.plain] == 1 && load->wanted[work.plain])
-        work.plain++;
     for (uint32_t i = 0; i < load->len; i++) {
         work.rows_sum += load->rows[i];
         work.wanted_sum += load->wanted[i];
-        work.kv_sum += cost_kv(load->rows[i], load->ctx[i]);
+        work.kv_sum += weighted_kv(load, i);
     }
     cost_split(load->part_ns, &work, &scratch, load->share_ns);
 }
@@ -91,7 +109,7 @@ static long double exact(const struct load *load, uint32_t i)
 
     for (uint32_t j = 0; j < load->len; j++) {
         rows += load->rows[j];
-        kv += (long double)cost_kv(load->rows[j], load->ctx[j]);
+        kv += (long double)weighted_kv(load, j);
         wanted += load->wanted[j];
     }
     if (wanted > 0)
@@ -99,8 +117,7 @@ static long double exact(const struct load *load, uint32_t i)
     else
         fixed += (long double)load->part_ns[PART_HEAD];
     share += (long double)load->part_ns[PART_LINEAR] * load->rows[i] / rows;
-    share += (long double)load->part_ns[PART_ATTENTION] *
-             (long double)cost_kv(load->rows[i], load->ctx[i]) / kv;
+    share += (long double)load->part_ns[PART_ATTENTION] * (long double)weighted_kv(load, i) / kv;
     return share + fixed / load->len;
 }
 
@@ -138,6 +155,47 @@ static void test_shares_are_what_the_formula_says(void **state)
             assert_true(difference > -1.01L && difference < 1.01L);
         }
     }
+}
+
+/* A device that takes longer for what decodes touch, or for what chunks do: all that holds as well. */
+static void test_what_decodes_and_chunks_touch_may_weigh_differently(void **state)
+{
+    static struct load load;
+    uint64_t random = 5;
+
+    (void)state;
+    for (int round = 0; round < 200; round++) {
+        uint64_t sum = 0;
+
+        make(&load, &random);
+        load.decode_weight = (uint16_t)(1 + below(&random, 60000) / (1 + below(&random, 1000)));
+        load.chunk_weight = (uint16_t)(1 + below(&random, 60000) / (1 + below(&random, 1000)));
+        split(&load);
+        for (uint32_t i = 0; i < load.len; i++) {
+            const long double difference = (long double)load.share_ns[i] - exact(&load, i);
+
+            assert_true(difference > -1.01L && difference < 1.01L);
+            sum += load.share_ns[i];
+        }
+        assert_int_equal(sum, total(&load));
+    }
+}
+
+/* A decode that touches 10 tokens at weight 12, and a chunk of 4 that touches 10 at weight 3. */
+static void test_the_heavier_pays_in_proportion(void **state)
+{
+    struct load load = {.len = 2,
+                        .rows = {1, 4},
+                        .ctx = {9, 0},
+                        .wanted = {1, 1},
+                        .part_ns = {0, 0, 150, 0},
+                        .decode_weight = 12,
+                        .chunk_weight = 3};
+
+    (void)state;
+    split(&load);
+    assert_int_equal(load.share_ns[0], 120);
+    assert_int_equal(load.share_ns[1], 30);
 }
 
 /* Nobody pays more for less: among equals the first may pay one nanosecond more. */
@@ -253,6 +311,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shares_add_up_to_the_step),
         cmocka_unit_test(test_shares_are_what_the_formula_says),
+        cmocka_unit_test(test_what_decodes_and_chunks_touch_may_weigh_differently),
+        cmocka_unit_test(test_the_heavier_pays_in_proportion),
         cmocka_unit_test(test_more_work_never_costs_less),
         cmocka_unit_test(test_the_order_of_entries_does_not_matter),
         cmocka_unit_test(test_the_remainder_goes_to_the_lowest_index),

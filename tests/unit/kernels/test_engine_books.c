@@ -25,6 +25,7 @@ struct scenario {
     uint32_t resumed_percent; /* of what a request answers */
     uint32_t cancel_every;    /* every so many is cancelled */
     uint32_t eos_per_million;
+    uint32_t chunk_kv; /* times as dear as for decodes is a KV token for chunks; 0: as dear */
 };
 
 static struct engine_options options_of(const struct scenario *scenario)
@@ -34,6 +35,7 @@ static struct engine_options options_of(const struct scenario *scenario)
     options.sequences_max = scenario->sequences_max;
     options.rows_max = 4096;
     options.sim.eos_per_million = scenario->eos_per_million;
+    options.sim.chunk_kv_ns = scenario->chunk_kv * options.sim.kv_ns;
     return options;
 }
 
@@ -80,6 +82,7 @@ static void ask_oracle(const struct scenario *scenario, const struct outcome *an
                               .fixed_ns = options.sim.fixed_ns,
                               .row_ns = options.sim.row_ns,
                               .head_ns = options.sim.head_ns,
+                              .chunk_kv = scenario->chunk_kv > 0 ? scenario->chunk_kv : 1,
                               .places = scenario->sequences_max,
                               .patience = 4 * scenario->sequences_max,
                               .len = scenario->len};
@@ -172,9 +175,10 @@ static void predict(const struct scenario *scenario, struct coverage *coverage)
 static void test_the_calculator_predicts_every_account(void **state)
 {
     static const struct scenario scenarios[] = {
-        {1, 1, 0, 0, 0},      {8, 8, 0, 0, 0},       {8, 8, 0, 0, 30000},  {3, 24, 0, 0, 30000},
-        {8, 24, 0, 0, 30000}, {8, 24, 50, 0, 30000}, {5, 24, 0, 4, 30000}, {8, 24, 30, 3, 30000},
-        {7, 24, 80, 2, 0},    {1, 24, 20, 5, 100000}};
+        {1, 1, 0, 0, 0, 0},        {8, 8, 0, 0, 0, 0},       {8, 8, 0, 0, 30000, 0},
+        {3, 24, 0, 0, 30000, 0},   {8, 24, 0, 0, 30000, 0},  {8, 24, 50, 0, 30000, 0},
+        {5, 24, 0, 4, 30000, 0},   {8, 24, 30, 3, 30000, 0}, {7, 24, 80, 2, 0, 0},
+        {1, 24, 20, 5, 100000, 0}, {8, 24, 50, 0, 30000, 7}};
     struct coverage coverage = {0};
     uint64_t random = 9;
 
@@ -188,6 +192,7 @@ static void test_the_calculator_predicts_every_account(void **state)
             .resumed_percent = rig_below(&random, 2) * rig_below(&random, 100),
             .cancel_every = rig_below(&random, 2) * (2 + rig_below(&random, 5)),
             .eos_per_million = rig_below(&random, 100000),
+            .chunk_kv = rig_below(&random, 4),
         };
 
         predict(&scenario, &coverage);

@@ -171,6 +171,7 @@ static struct engine_options random_options(uint64_t *random)
     options.kv_tokens = rig_below(random, 3) == 0 ? 0 : 256 + 32 * rig_below(random, 6);
     options.sim.row_ns = rig_below(random, 3000);
     options.sim.kv_ns = rig_below(random, 3000);
+    options.sim.chunk_kv_ns = options.sim.kv_ns * options.sim.kv_ns % 5000;
     options.sim.head_ns = rig_below(random, 3000);
     options.sim.fixed_ns = rig_below(random, 2) ? 0 : rig_below(random, 1000000);
     return options;

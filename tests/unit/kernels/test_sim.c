@@ -90,6 +90,27 @@ static void test_a_step_takes_what_the_formula_says(void **state)
     sim_device.close(device);
 }
 
+/* Prompts have a price of their own for what their attention touches; 0 is that of answers. */
+static void test_a_prompt_pays_its_own_price(void **state)
+{
+    const struct sim_options sim = {.kv_ns = 20480, .chunk_kv_ns = 1024}, one = {.kv_ns = 20480};
+    struct device *device = open_sim(&sim), *plain = open_sim(&one);
+    struct step *step = begin(device, 0);
+
+    (void)state;
+    assert_int_equal(device->decode_weight, 20 * device->chunk_weight);
+    assert_int_equal(plain->decode_weight, plain->chunk_weight);
+    add(step, 0, 0, 5, 65);
+    assert_int_equal(run(device, 0).part_ns[PART_ATTENTION], 15);
+    step = begin(device, 1);
+    add(step, 0, 5, 1, -1);
+    step->decodes = 1;
+    add(step, 1, 0, 4, 65);
+    assert_int_equal(run(device, 1).part_ns[PART_ATTENTION], 6 * 20 + 10);
+    sim_device.close(device);
+    sim_device.close(plain);
+}
+
 /* 40 rows at once, or one by one, or in a crowd: the same token comes after them. */
 static void test_chunks_do_not_change_the_token(void **state)
 {
@@ -295,6 +316,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_step_takes_what_the_formula_says),
+        cmocka_unit_test(test_a_prompt_pays_its_own_price),
         cmocka_unit_test(test_chunks_do_not_change_the_token),
         cmocka_unit_test(test_mistakes_change_the_output),
         cmocka_unit_test(test_seed_and_choice_count_unless_greedy),
