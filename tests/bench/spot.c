@@ -7,7 +7,8 @@
  *
  * An event is a line `MILLISECONDS add|remove NODE`, in order of time; NODE is a number below 1024. With
  * an interval of 0 there are no checkpoints: whole requests are lost. With a notice the machine is told so
- * long before; then it writes a checkpoint of everything as it goes. Prints one line, key=value.
+ * long before; MARGIN_MS before it goes (worker.drain_margin, as it ships) it writes a checkpoint of
+ * everything and stops: what it is paid for after that is its own account. Prints one line, key=value.
  *
  * The prices of a step are those of Llama 3.1 8B in bf16 on an H200, for which 790 TFLOP/s and
  * 4.3 TB/s were measured; 70 and 85 % of these are taken as reached:
@@ -30,6 +31,7 @@
 #include "kernels/engine.h"
 
 enum { NODES = 1024, SEQUENCES = 16, EACH = 16, PROMPT = 1000, OUTPUT = 1000, LETTERS = 255 };
+enum { MARGIN_MS = 6000 };
 
 #define SECOND 1000000000ull
 
@@ -43,9 +45,16 @@ struct request {
     uint64_t kept_ns;  /* its cost in checkpoints of attempts before */
 };
 
+struct event {
+    uint64_t at_ms;
+    uint32_t node;
+    bool add;
+};
+
 struct node {
     struct engine *engine; /* NULL: not there */
     uint64_t began_ms;
+    uint64_t leaves_ms; /* it works until then */
     uint64_t walked_ns; /* its clock at the last checkpoint */
     uint64_t step_ns;   /* length of the last step */
     uint32_t running;
@@ -59,7 +68,7 @@ struct fleet {
     uint32_t made;
     uint32_t missing; /* nodes that went and were not yet replaced */
 
-    uint64_t held_ns, lost_ns, recompute_ns, reload_ns, load_ns_all, idle_ns;
+    uint64_t held_ns, lost_ns, recompute_ns, reload_ns, load_ns_all, idle_ns, left_ns;
     uint64_t removals, ended, tokens, tokens_again, again_max;
 };
 
@@ -130,7 +139,7 @@ static struct request *request_of(uint64_t tag)
 
 /* ------------------------------------------------------------------------------- one node ---- */
 
-static void add(struct fleet *fleet, struct node *node, uint64_t now_ms)
+static void add(struct fleet *fleet, struct node *node, uint64_t now_ms, uint64_t leaves_ms)
 {
     const struct engine_options options = {
         .backend = "sim",
@@ -147,7 +156,7 @@ static void add(struct fleet *fleet, struct node *node, uint64_t now_ms)
     };
 
     must(!node->engine, "a node is added twice");
-    *node = (struct node){.began_ms = now_ms, .again = fleet->missing > 0};
+    *node = (struct node){.began_ms = now_ms, .leaves_ms = leaves_ms, .again = fleet->missing > 0};
     must(engine_open(&options, &node->engine) == ERR_OK, "no engine");
     fleet->load_ns_all += fleet->load_ns;
     if (node->again) {
@@ -241,10 +250,12 @@ static void take_away(struct fleet *fleet, struct node *node)
     node->engine = NULL;
 }
 
-static void remove_node(struct fleet *fleet, struct node *node)
+static void remove_node(struct fleet *fleet, struct node *node, uint64_t now_ms)
 {
     must(node->engine, "a node is removed that is not there");
     take_away(fleet, node);
+    fleet->held_ns += (now_ms - node->leaves_ms) * 1000000;
+    fleet->left_ns += (now_ms - node->leaves_ms) * 1000000;
     fleet->removals++;
     fleet->missing++;
 }
@@ -256,9 +267,10 @@ static void run_all(struct fleet *fleet, uint64_t now_ms)
 {
     for (int i = 0; i < NODES; i++) {
         struct node *node = &fleet->node[i];
+        const uint64_t until_ms = now_ms < node->leaves_ms ? now_ms : node->leaves_ms;
 
-        if (node->engine && now_ms > node->began_ms)
-            run(fleet, node, (now_ms - node->began_ms) * 1000000);
+        if (node->engine && until_ms > node->began_ms)
+            run(fleet, node, (until_ms - node->began_ms) * 1000000);
     }
 }
 
@@ -306,39 +318,78 @@ static uint64_t seconds(const char *text)
     return (uint64_t)(value * 1e9);
 }
 
+/* Checks and keeps all events of standard input; *ret is the caller's. */
+static size_t read_events(struct event **ret)
+{
+    struct event *event = NULL;
+    unsigned long long at_ms;
+    size_t len = 0;
+    char word[8];
+    unsigned node;
+
+    while (scanf("%llu %7s %u", &at_ms, word, &node) == 3) {
+        must(node < NODES && at_ms <= 1ull << 40 && (len == 0 || at_ms >= event[len - 1].at_ms),
+             "an event is out of order or of no such node");
+        event = xrealloc(event, len + 1, sizeof *event);
+        event[len++] = (struct event){at_ms, node, strcmp(word, "add") == 0};
+    }
+    must(feof(stdin) != 0, "an event cannot be read");
+    *ret = event;
+    return len;
+}
+
+/* When the node that comes with this event stops working: the margin before it goes, or never. */
+static uint64_t leaves_ms(const struct fleet *fleet, const struct event *event,
+                          const struct event *end)
+{
+    const uint64_t margin = fleet->notice_ms < MARGIN_MS ? fleet->notice_ms : MARGIN_MS;
+    const struct event *gone = event + 1;
+
+    while (gone < end && gone->node != event->node)
+        gone++;
+    if (gone == end)
+        return UINT64_MAX;
+    return gone->at_ms - event->at_ms > margin ? gone->at_ms - margin : event->at_ms;
+}
+
+static void replay(struct fleet *fleet, const struct event *event, const struct event *end)
+{
+    for (; event < end; event++) {
+        struct node *node = &fleet->node[event->node];
+
+        run_all(fleet, event->at_ms);
+        if (event->add)
+            add(fleet, node, event->at_ms, leaves_ms(fleet, event, end));
+        else
+            remove_node(fleet, node, event->at_ms);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct fleet fleet;
-    unsigned long long at_ms;
-    uint64_t before_ms = 0;
-    char word[8];
-    unsigned node;
+    struct event *events;
+    size_t len;
 
     log_init("spot", LOG_WARN, LOG_LOGFMT, true);
     must(argc == 4, "spot LOAD INTERVAL NOTICE, in seconds, and events on standard input");
     fleet.load_ns = seconds(argv[1]);
     fleet.interval_ns = seconds(argv[2]);
     fleet.notice_ms = seconds(argv[3]) / 1000000;
-    while (scanf("%llu %7s %u", &at_ms, word, &node) == 3) {
-        must(node < NODES && at_ms >= before_ms, "an event is out of order or of no such node");
-        before_ms = at_ms;
-        run_all(&fleet, at_ms);
-        if (strcmp(word, "add") == 0)
-            add(&fleet, &fleet.node[node], at_ms);
-        else
-            remove_node(&fleet, &fleet.node[node]);
-    }
-    must(feof(stdin) != 0, "an event cannot be read");
+    len = read_events(&events);
+    replay(&fleet, events, events + len);
     end_all(&fleet);
+    free(events);
     must(fleet.held_ns > 0, "nobody was there for any time");
-    printf(
-        "hours=%.2f removals=%llu requests=%llu lost_percent=%.4f recompute_percent=%.4f "
-        "reload_percent=%.4f load_percent=%.4f idle_percent=%.4f again_mean=%.1f again_max=%llu\n",
-        (double)fleet.held_ns / (double)SECOND / 3600, (unsigned long long)fleet.removals,
-        (unsigned long long)fleet.ended * EACH, share(&fleet, fleet.lost_ns),
-        share(&fleet, fleet.recompute_ns), share(&fleet, fleet.reload_ns),
-        share(&fleet, fleet.load_ns_all), share(&fleet, fleet.idle_ns),
-        fleet.removals > 0 ? (double)fleet.tokens_again / (double)fleet.removals : 0.0,
-        (unsigned long long)fleet.again_max);
+    printf("hours=%.2f removals=%llu requests=%llu lost_percent=%.4f recompute_percent=%.4f "
+           "reload_percent=%.4f load_percent=%.4f idle_percent=%.4f left_percent=%.4f "
+           "again_mean=%.1f again_max=%llu\n",
+           (double)fleet.held_ns / (double)SECOND / 3600, (unsigned long long)fleet.removals,
+           (unsigned long long)fleet.ended * EACH, share(&fleet, fleet.lost_ns),
+           share(&fleet, fleet.recompute_ns), share(&fleet, fleet.reload_ns),
+           share(&fleet, fleet.load_ns_all), share(&fleet, fleet.idle_ns),
+           share(&fleet, fleet.left_ns),
+           fleet.removals > 0 ? (double)fleet.tokens_again / (double)fleet.removals : 0.0,
+           (unsigned long long)fleet.again_max);
     return 0;
 }
