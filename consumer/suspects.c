@@ -157,6 +157,8 @@ void suspects_write_set(const struct suspects *suspects, struct buffer *out)
         buffer_add_text(out, uuid_format(task->chunk->job->id, id));
         buffer_add_text(out, "\",\"line\":");
         buffer_add_i64(out, task->chunk->first_line + task->index);
+        buffer_add_text(out, ",\"chunk\":");
+        buffer_add_i64(out, task->chunk->chunk);
         buffer_add_byte(out, '}');
     }
     buffer_add_byte(out, ']');

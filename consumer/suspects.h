@@ -65,7 +65,7 @@ enum suspects_order {
 enum suspects_order suspects_turn(struct suspects *suspects, const struct suspects_view *view,
                                   uint64_t now_ns);
 
-/* The set as workers.running has it: [{"job": …, "line": …}]. */
+/* The set as workers.running has it: [{"job": …, "line": …, "chunk": …}]. */
 void suspects_write_set(const struct suspects *suspects, struct buffer *out);
 
 /* The next of the set; NULL: all are launched. Taking it makes it the caller's. */

@@ -211,17 +211,16 @@ begin
   perform from mserve.partitions p where p.owner = p_worker order by p.topic, p.part for update;
   if not v_worker.draining then
     with apart as (
-      select a.job, a.line from json_to_recordset(coalesce(v_worker.running, '[]'))
-        a (job uuid, line bigint)),
+      select a.job, a.line, a.chunk from json_to_recordset(coalesce(v_worker.running, '[]'))
+        a (job uuid, line bigint, chunk integer)),
     lines as (
-      select c.job, c.line from mserve.checkpoints c where c.worker = p_worker
-      union select a.job, a.line from apart a),
+      select c.job, c.line, c.chunk from mserve.checkpoints c where c.worker = p_worker
+      union select a.job, a.line, a.chunk from apart a),
     open as (
-      select l.job, l.line, h.chunk, exists (select from apart a where a.job = l.job and a.line = l.line)
+      select l.job, l.line, l.chunk, exists (select from apart a where a.job = l.job and a.line = l.line)
           as apart
         from lines l
-          join mserve.chunks h on h.job = l.job
-            and l.line >= h.first_line and l.line < h.first_line + h.lines
+          join mserve.chunks h on h.job = l.job and h.chunk = l.chunk
           join mserve.partitions p on p.topic = h.topic and p.part = h.part and p.owner = p_worker
         where get_bit(h.done_map, (l.line - h.first_line)::integer) = 0),
     locked as (

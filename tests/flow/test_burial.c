@@ -88,7 +88,8 @@ static void vanish_alone(const struct job *job, const char *host)
     struct commit_result result;
     char set[96], id[UUID_TEXT_SIZE];
 
-    snprintf(set, sizeof set, "[{\"job\":\"%s\",\"line\":%d}]", uuid_format(job->job, id), POISON);
+    snprintf(set, sizeof set, "[{\"job\":\"%s\",\"line\":%d,\"chunk\":0}]",
+             uuid_format(job->job, id), POISON);
     batch->batch.running = (struct slice){set, strlen(set)};
     assert_int_equal(queue_commit(&worker, batch, &result), ERR_OK);
     free(batch);

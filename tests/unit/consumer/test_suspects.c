@@ -71,9 +71,9 @@ static void test_a_set_runs_only_when_its_mark_has_landed(void **state)
         add(&bench, i, 2, i);
     assert_int_equal(suspects_turn(&bench.suspects, &view, 0), SUSPECTS_CUT);
     suspects_write_set(&bench.suspects, &text);
-    assert_string_equal(text.data,
-                        "[{\"job\":\"019a0203-0405-7007-8009-000000000001\",\"line\":0},"
-                        "{\"job\":\"019a0203-0405-7007-8009-000000000001\",\"line\":1}]");
+    assert_string_equal(
+        text.data, "[{\"job\":\"019a0203-0405-7007-8009-000000000001\",\"line\":0,\"chunk\":0},"
+                   "{\"job\":\"019a0203-0405-7007-8009-000000000001\",\"line\":1,\"chunk\":0}]");
     buffer_release(&text);
     assert_int_equal(suspects_turn(&bench.suspects, &view, 1), SUSPECTS_HOLD);
     view.marked = bench.suspects.mark;
