@@ -229,10 +229,31 @@ static enum err read_letters(struct walk *walk, const char *letters)
     return ERR_OK;
 }
 
+/* The first argument is none of those that the command knows, or there is none. */
+static enum err refuse_choice(const struct walk *walk)
+{
+    struct option row = {.type = OPTION_CHOICE, .choices = walk->command->choices};
+    struct buffer allowed = {0};
+    enum err rc;
+
+    options_add_allowed(&row, &allowed);
+    if (walk->kept == 0)
+        rc = fail(ERR_USAGE, "%s needs %s; %s --help says more.", walk->command->name, allowed.data,
+                  walk->program);
+    else
+        rc = fail(ERR_USAGE, "\"%.60s\" must be %s; %s --help says more.", walk->argv[1],
+                  allowed.data, walk->program);
+    buffer_release(&allowed);
+    return rc;
+}
+
 static enum err check_count(const struct walk *walk)
 {
     const struct options_command *command = walk->command;
 
+    if (command->choices != NULL &&
+        (walk->kept == 0 || !options_is_choice(command->choices, walk->argv[1])))
+        return refuse_choice(walk);
     if (walk->kept < command->arguments_min)
         return fail(ERR_USAGE, "%s is missing; %s --help says more.",
                     command->arguments != NULL ? command->arguments : "An argument", walk->program);
@@ -300,6 +321,10 @@ enum err options_find_command(const struct options_program *program, int argc, c
     }
     if (typed[0] == '\0')
         return fail(ERR_USAGE, "A command is missing; %s --help shows them all.", program->name);
+    if (typed[0] == '-')
+        return fail(ERR_USAGE,
+                    "%.60s has no command before it: %s COMMAND OPTIONS; %s --help shows all.",
+                    typed, program->name, program->name);
     if (best != NULL && word_is_near(typed, best, best_distance))
         return fail(ERR_USAGE, "There is no command \"%.60s\"; did you mean %s?", typed, best);
     return fail(ERR_USAGE, "There is no command \"%.60s\"; %s --help shows them all.", typed,

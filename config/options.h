@@ -83,7 +83,7 @@ struct options_command {
     uint32_t arguments_min; /* arguments that are no options */
     uint32_t arguments_max;
     bool files;          /* shells complete arguments as files */
-    const char *choices; /* of the first argument, for shells: "list|drain"; or NULL */
+    const char *choices; /* what the first argument must be: "list|drain"; NULL: anything */
 };
 
 struct options_program {

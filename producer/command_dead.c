@@ -111,7 +111,10 @@ static enum err get(struct cli *cli, const struct options_rest *rest, struct uui
         rc = db_exec(cli->db, QUERY_DEAD_LETTER_GET, DB_PARAMS(db_uuid(job), db_i64(*line)), ret);
     if (rc == ERR_OK && ret->rows == 0) {
         db_result_release(ret);
-        rc = fail(ERR_NOT_FOUND, "line %" PRId64 " of that job is no dead letter", *line);
+        rc = fail(ERR_NOT_FOUND,
+                  "line %" PRId64
+                  " of that job is no dead letter; `mserve dead-letter list` shows those that are",
+                  *line);
     }
     return rc;
 }
@@ -215,14 +218,16 @@ static enum err run_dead_letter(struct cli *cli, const struct options_rest *rest
 {
     const char *what = rest->argument[0];
 
-    if (strcmp(what, "list") == 0 && rest->count <= 2)
-        return run_list(cli, rest->count > 1 ? rest->argument[1] : NULL);
-    if (strcmp(what, "show") == 0 && rest->count == 3)
-        return run_show(cli, rest);
-    if (strcmp(what, "replay") == 0 && rest->count == 3)
-        return run_replay(cli, rest);
-    return fail(ERR_USAGE, "mserve dead-letter list [ID], mserve dead-letter show ID LINE, or "
-                           "mserve dead-letter replay ID LINE");
+    if (strcmp(what, "list") == 0)
+        return rest->count <= 2
+                   ? run_list(cli, rest->count > 1 ? rest->argument[1] : NULL)
+                   : fail(ERR_USAGE, "dead-letter list takes the id of one job, or none");
+    if (rest->count != 3)
+        return fail(ERR_USAGE,
+                    "dead-letter %s needs the id of a job and a line; `mserve dead-letter list` "
+                    "shows both",
+                    what);
+    return strcmp(what, "show") == 0 ? run_show(cli, rest) : run_replay(cli, rest);
 }
 
 static const struct option dead_rows[] = {

@@ -216,22 +216,16 @@ static enum err run_drain(struct cli *cli, const char *text)
 
 static enum err run_worker(struct cli *cli, const struct options_rest *rest)
 {
-    const char *what = rest->argument[0];
-
-    if (strcmp(what, "list") == 0) {
+    if (strcmp(rest->argument[0], "list") == 0) {
         if (rest->count > 1)
             return fail(ERR_USAGE, "worker list takes no id; --all shows those that are gone, too");
         if (typed.within_ms != UINT64_MAX)
             return fail(ERR_USAGE, "--within belongs to worker drain");
         return run_list(cli);
     }
-    if (strcmp(what, "drain") != 0)
-        return fail(ERR_USAGE,
-                    "\"%.60s\" is not known: mserve worker list, or mserve worker drain "
-                    "ID",
-                    what);
     if (rest->count < 2)
-        return fail(ERR_USAGE, "worker drain needs the id or the name of a worker");
+        return fail(ERR_USAGE, "worker drain needs the id or the name of a worker; "
+                               "`mserve worker list` shows them");
     if (typed.all)
         return fail(ERR_USAGE, "--all belongs to worker list");
     return run_drain(cli, rest->argument[1]);

@@ -160,8 +160,8 @@ void doctor_settings(struct doctor *doctor, const char *config, struct settings 
     doctor->settings = *ret;
     if ((*ret)->tier_count == 0) {
         doctor_say(doctor, DOCTOR_PROBLEM, "settings", "there are no tiers, so nothing can be run");
-        doctor_next(doctor, "Add one under tiers: in the settings; %s were read.",
-                    (*ret)->file ? (*ret)->file : "no file, only the environment");
+        doctor_next(doctor, "Add one under tiers: in %s.",
+                    (*ret)->file ? (*ret)->file : "a settings file; only the environment was read");
         return;
     }
     doctor_say(doctor, DOCTOR_OK, "settings", "%s: %u tier%s",

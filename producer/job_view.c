@@ -73,7 +73,7 @@ enum err job_view_find(struct db *db, const char *text, struct uuid *ret)
     if (rc != ERR_OK)
         return rc;
     if (result.rows == 0)
-        rc = fail(ERR_NOT_FOUND, "there is no job %s", text);
+        rc = fail(ERR_NOT_FOUND, "there is no job %s; `mserve list` shows yours", text);
     else if (result.rows > 1)
         rc = refuse_several(text, &result);
     else

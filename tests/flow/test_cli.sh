@@ -212,6 +212,30 @@ is "$(said)" "mserve: The variable MSERVE_KAFKA_BROKER is no setting; did you me
 is "$(status mserve-worker --tier nope)" 1 "a tier that is not in the settings"
 like "$(said)" 'no tier .*nope.*these tiers: small' "is told with those that are"
 
+# ---- what people mistype: one sentence, which says how to go on
+
+mistake() { # mistake STATUS SENTENCE ARGUMENT...: of mserve
+    local wanted=$1 sentence=$2
+    shift 2
+    is "$(status mserve "$@")|$(said)" "$wanted|mserve: $sentence" "mserve $*"
+}
+mistake 1 'A command is missing; mserve --help shows them all.'
+mistake 1 'There is no command "wroker"; did you mean worker?' wroker list
+mistake 1 '--config has no command before it: mserve COMMAND OPTIONS; mserve --help shows all.' --config x get
+mistake 1 'worker needs one of list or drain; mserve worker --help says more.' worker
+mistake 1 '"lits" must be one of list or drain; mserve worker --help says more.' worker lits
+mistake 1 'worker drain needs the id or the name of a worker; `mserve worker list` shows them' worker drain
+mistake 8 'there is no worker nonsense; `mserve worker list` shows them' worker drain nonsense
+mistake 1 '--within is "soon" but must be a time such as 90s, 24h or 1d12h from 0s to 1d.' worker drain x --within soon
+mistake 1 '"nonsense" is not known: --by is tenant, model, capacity or tag:KEY, a key of the jobs'"'"' metadata' cost --by nonsense
+mistake 1 '"may" is no month: it is written 2026-11' cost --by tenant --month may
+mistake 1 '"nonsense" must be one of list, show or replay; mserve dead-letter --help says more.' dead-letter nonsense
+mistake 1 'dead-letter show needs the id of a job and a line; `mserve dead-letter list` shows both' dead-letter show "$job"
+mistake 1 '"x" is no line: a number from 0, as `mserve dead-letter list` shows it' dead-letter show "$job" x
+mistake 8 'line 3 of that job is no dead letter; `mserve dead-letter list` shows those that are' dead-letter show "$job" 3
+mistake 8 'there is no job batch_00000000; `mserve list` shows yours' get batch_00000000
+mistake 1 '"batch_" is no job: an id is batch_ and 32 digits, or the first of them' get batch_
+
 # ---- streams that the caller closed: nothing is printed into a socket
 
 for program in "mserve list" "mserve get $job" "mserve results $job" "mserve --help" "mserve-submit --help" \
@@ -234,7 +258,11 @@ for shell in bash zsh fish; do
 done
 ok "bash takes them" bash -n "$work/completion.bash"
 is "$(status mserve completion tcsh)" 1 "another shell is refused"
-for command in get list watch cancel results errors cost migrate topics check-config completion; do
+commands=$(mserve --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
+is "$(wc -w <<<"$commands")" 14 "the help text has 14 commands"
+for command in $commands; do
+    grep -q "^\.Ss $command\$" "$tree/docs/man/mserve.1" || fail "mserve.1 has $command"
+    grep -qF "    $command)" "$work/completion.bash" || fail "bash completes $command"
     mserve $command --help >"$work/out" 2>&1 && grep -q "^Usage: mserve $command" "$work/out" || fail "mserve $command --help"
 done
 pass "every command has its help"

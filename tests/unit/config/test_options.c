@@ -206,6 +206,27 @@ static void test_bad_lines_are_refused_in_a_sentence(void **state)
     }
 }
 
+/* A command that begins with one of some words names them when there is another, or none. */
+static void test_the_first_argument_may_be_a_choice(void **state)
+{
+    char *argv[] = {"worker", "-t", "x", "drain", "id"};
+    struct options_rest rest;
+    enum err err;
+
+    (void)state;
+    assert_int_equal(options_parse("mserve", &commands[2], 5, argv, &rest), ERR_OK);
+    assert_int_equal(rest.count, 2);
+    CATCH(STDERR_FILENO, err = options_parse("mserve", &commands[2], 1, argv, &rest));
+    assert_int_equal(err, ERR_USAGE);
+    assert_string_equal(
+        said, "test: worker needs one of list or drain; mserve worker --help says more.\n");
+    argv[1] = "lost";
+    CATCH(STDERR_FILENO, err = options_parse("mserve", &commands[2], 2, argv, &rest));
+    assert_int_equal(err, ERR_USAGE);
+    assert_string_equal(
+        said, "test: \"lost\" must be one of list or drain; mserve worker --help says more.\n");
+}
+
 static void test_the_help_text_stands_in_two_columns(void **state)
 {
     struct options_rest rest;
@@ -355,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_options_and_arguments_may_be_mixed),
         cmocka_unit_test(test_dashes_can_be_arguments),
         cmocka_unit_test(test_bad_lines_are_refused_in_a_sentence),
+        cmocka_unit_test(test_the_first_argument_may_be_a_choice),
         cmocka_unit_test(test_the_help_text_stands_in_two_columns),
         cmocka_unit_test(test_a_long_summary_keeps_to_the_margin),
         cmocka_unit_test(test_sub_commands_are_found_or_suggested),
