@@ -184,6 +184,33 @@ static bool is_zstd(const char *data, size_t len)
     return len >= MAGIC_BYTES && memcmp(data, "\x28\xb5\x2f\xfd", MAGIC_BYTES) == 0;
 }
 
+/* Files that people have, and that are not lines of JSON: what they are, and what makes lines of them. */
+static enum err refuse_foreign(const struct input *input, const char *data, size_t len)
+{
+    static const struct {
+        const char *magic; /* MAGIC_BYTES at most, none of them 0 */
+        const char *what;
+        const char *remedy;
+    } foreign[] = {
+        {"\x1f\x8b", "packed with gzip", "zcat"},
+        {"BZh", "packed with bzip2", "bzcat"},
+        {"\xfd"
+         "7zX",
+         "packed with xz", "xzcat"},
+        {"PK\x03\x04", "a zip file", "unzip -p"},
+        {"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8"},
+        {"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8"},
+    };
+
+    for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++)
+        if (len >= strlen(foreign[i].magic) &&
+            memcmp(data, foreign[i].magic, strlen(foreign[i].magic)) == 0)
+            return fail(ERR_INPUT, "%s is %s, not lines of JSON: %s %s | mserve-submit -",
+                        input->path, foreign[i].what, foreign[i].remedy,
+                        input->fd == STDIN_FILENO ? "FILE" : input->path);
+    return ERR_OK;
+}
+
 enum err input_spool(struct input *input, const struct input_spool *options)
 {
     char *piece;
@@ -194,6 +221,8 @@ enum err input_spool(struct input *input, const struct input_spool *options)
         return ERR_OK;
     piece = xmalloc(PIECE_BYTES);
     rc = read_piece(input, piece, PIECE_BYTES, &len);
+    if (rc == ERR_OK)
+        rc = refuse_foreign(input, piece, len);
     input->options = *options;
     input->spool = spill_new(options->dir, "the input", SPOOL_MEMORY_BYTES);
     if (rc == ERR_OK && is_zstd(piece, len)) {
@@ -227,7 +256,7 @@ static enum err look(struct input *input)
     if (n < 0)
         return read_failed(input);
     input->plain = !is_zstd(magic, (size_t)n);
-    return ERR_OK;
+    return refuse_foreign(input, magic, (size_t)n);
 }
 
 enum err input_open(const char *path, struct input **ret)

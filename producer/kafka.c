@@ -40,6 +40,14 @@ static bool is_denial(rd_kafka_resp_err_t err)
     }
 }
 
+/* Of "… failed: Connection refused (after 0ms in state CONNECT, …)" what a person needs. */
+static int said_len(const char *reason)
+{
+    const char *rest = strstr(reason, " (after ");
+
+    return rest != NULL ? (int)(rest - reason) : (int)strlen(reason);
+}
+
 /* That all brokers are down is said beside the reason, which is what people want to know. */
 static void on_error_cb(rd_kafka_t *client, int err, const char *reason, void *opaque)
 {
@@ -53,7 +61,7 @@ static void on_error_cb(rd_kafka_t *client, int err, const char *reason, void *o
         return;
     }
     pthread_mutex_lock(&trouble->lock);
-    snprintf(trouble->text, sizeof(trouble->text), "%s", reason);
+    snprintf(trouble->text, sizeof(trouble->text), "%.*s", said_len(reason), reason);
     trouble->denied = is_denial((rd_kafka_resp_err_t)err);
     pthread_mutex_unlock(&trouble->lock);
 }
@@ -149,7 +157,9 @@ enum err kafka_fail(const struct settings_kafka *settings, struct kafka_trouble 
                     rd_kafka_err2str(err), open, text, close);
     if (err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__TIMED_OUT ||
         err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || err == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT)
-        return fail(ERR_BROKER, "no Kafka broker answers at %s (kafka.brokers): cannot %s%s%s%s",
+        return fail(ERR_BROKER,
+                    "no Kafka broker answers at %s; is it running, and is kafka.brokers right? "
+                    "cannot %s%s%s%s",
                     settings->brokers, what, open, text, close);
     return fail(ERR_BROKER, "Kafka at %s: cannot %s: %s%s%s%s", settings->brokers, what,
                 rd_kafka_err2str(err), open, text, close);

@@ -124,9 +124,13 @@ enum err db_connect_failed(struct db *db, PGconn *conn)
 {
     char where[300];
     const char *user = PQuser(conn);
+    char *question;
 
     db_error_clear(db);
     copy_one_line(db->message, sizeof(db->message), PQerrorMessage(conn));
+    question = strstr(db->message, " Is the server running"); /* ours is asked already */
+    if (question)
+        *question = '\0';
     db_where(conn, where, sizeof(where));
     if (!user)
         user = "?";

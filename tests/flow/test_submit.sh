@@ -48,6 +48,13 @@ is "$(job_of "$(submit - <"$work/1000.jsonl")")" "$job" "standard input with the
 zstd -q "$work/1000.jsonl" -o "$work/1000.jsonl.zst"
 is "$(job_of "$(submit "$work/1000.jsonl.zst")")" "$job" "so is a .zst file"
 is "$(job_of "$(submit - <"$work/1000.jsonl.zst")")" "$job" "and a .zst on standard input"
+gzip -c "$work/1000.jsonl" >"$work/1000.jsonl.gz"
+is "$(status mserve-submit "$work/1000.jsonl.gz")|$(said)" \
+    "2|mserve-submit: $work/1000.jsonl.gz is packed with gzip, not lines of JSON: zcat $work/1000.jsonl.gz | mserve-submit -" \
+    "what is packed in another way is told of, with the command that helps"
+is "$(status mserve-submit - <"$work/1000.jsonl.gz")" 2 "on standard input too"
+iconv -f UTF-8 -t UTF-16 "$work/1000.jsonl" >"$work/utf16.jsonl"
+is "$(status mserve-submit "$work/utf16.jsonl")|$(wc -l <"$work/said")" "2|1" "so is UTF-16, in one sentence"
 submit --json "$work/1000.jsonl" >"$work/object"
 is "$(python3 -c 'import json,sys; o = json.load(sys.stdin); print(o["id"], o["object"], o["request_counts"]["total"])' <"$work/object")" \
     "$job batch 1000" "--json prints the OpenAI batch object"
@@ -198,10 +205,13 @@ done
 is "$(status mserve-submit -o "$work/999.jsonl" - <"$work/999.jsonl")" 1 "not on standard input either"
 is "$(status mserve-submit -o "$work/new.jsonl" "$work/none.jsonl")|$(find "$work" -name 'new.jsonl*')" "8|" "an output that can be made is not made yet"
 is "$(MSERVE_KAFKA_BROKERS=127.0.0.1:1 status mserve-submit "$work/999.jsonl")" 75 "no broker"
-like "$(said)" '^mserve-submit: no Kafka broker answers at 127.0.0.1:1' "is one sentence"
+is "$(said)" "mserve-submit: no Kafka broker answers at 127.0.0.1:1; is it running, and is kafka.brokers right?\
+ cannot ask for the topic $MSERVE_KAFKA_TOPIC_PREFIX.requests.small (127.0.0.1:1/bootstrap: Connect to\
+ ipv4#127.0.0.1:1 failed: Connection refused)" "is one sentence"
 is "$(wc -l <"$work/said")" 1 "and no more"
 is "$(MSERVE_POSTGRES_DSN='host=127.0.0.1 port=1' status mserve-submit "$work/999.jsonl")" 75 "no database"
-is "$(wc -l <"$work/said")" 1 "is one sentence"
+is "$(said)" "mserve-submit: PostgreSQL at 127.0.0.1:1 cannot be reached; is it running, and is postgres.dsn right?\
+ connection to server at \"127.0.0.1\", port 1 failed: Connection refused" "is one sentence"
 is "$(PGPASSFILE=/dev/null MSERVE_POSTGRES_DSN="${MSERVE_POSTGRES_DSN/passfile=/passfile=\/nonexistent}" MSERVE_POSTGRES_PASSWORD=wrong \
     status mserve-submit "$work/999.jsonl")" 9 "a wrong password"
 is "$(wc -l <"$work/said")" 1 "is one sentence"
