@@ -50,7 +50,7 @@ static void add_words(struct batch *batch, const void *words, size_t count)
 }
 
 void batch_add_checkpoint(struct batch *batch, const struct task *task,
-                          const struct engine_checkpoint *live, uint64_t now_ns)
+                          const struct engine_checkpoint *live, uint64_t worked_ns)
 {
     struct batch_checkpoint *checkpoint;
 
@@ -69,7 +69,7 @@ void batch_add_checkpoint(struct batch *batch, const struct task *task,
         .tokens_before = task->saved_tokens,
         .gpu_ns = live->cost_ns - task->saved_ns,
         .ns_before = task->saved_ns,
-        .ran_ns = task->ran_ns + (now_ns - task->began_ns),
+        .ran_ns = task->ran_ns + (worked_ns - task->began_ns),
         .seed = task->sampling.seed,
         .numerics_changed = task->numerics_changed,
         .logprobs = live->logprobs != NULL,

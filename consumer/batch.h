@@ -77,9 +77,9 @@ void batch_free(struct batch *batch); /* and its tasks; NULL is allowed */
 /* Takes the task over. */
 void batch_add(struct batch *batch, struct task *task, uint64_t now_ns);
 
-/* Copies what the walk shows; `task` is as it was before. */
+/* Copies what the walk shows; `task` is as it was before. `worked_ns` on the clock of task->began_ns. */
 void batch_add_checkpoint(struct batch *batch, const struct task *task,
-                          const struct engine_checkpoint *live, uint64_t now_ns);
+                          const struct engine_checkpoint *live, uint64_t worked_ns);
 void batch_add_discard(struct batch *batch, const struct task *task);
 
 /* Adds to the entry of the job, which is made when it is not there. */

@@ -42,6 +42,9 @@ struct device_loop {
     struct suspects suspects;    /* ready, but they run apart */
     struct recorder_device told; /* to the recorder */
     uint64_t told_ns;            /* monotonic: when it was last told of the requests */
+    uint64_t turned_ns;          /* monotonic: begin of the last turn */
+    uint64_t worked_ns; /* time in which steps might be launched: that of the time limits */
+    bool works;         /* the last turn was such a time */
     struct batch *open;
     unsigned changes_seen;
     uint64_t limits_seen_ns;
@@ -106,14 +109,17 @@ static void receive_all(struct device_loop *loop, uint64_t now_ns)
 
 /* --------------------------------------------------------------------------- into the engine ---- */
 
-/* Its time limit is for all attempts together, as far as checkpoints tell of them. */
-static enum err submit_task(struct device_loop *loop, struct task *task, uint64_t now_ns)
+/*
+ * Its time limit is for all attempts together, as far as checkpoints tell of them. While the database
+ * is away and nothing may be launched the time of no request runs out.
+ */
+static enum err submit_task(struct device_loop *loop, struct task *task)
 {
     uint64_t limit_ns = loop->options.request_time_limit_ns;
     uint64_t left_ns = limit_ns > task->ran_ns ? limit_ns - task->ran_ns : 0;
 
-    task->began_ns = now_ns;
-    return running_submit(&loop->running, task, limit_ns > 0 ? now_ns + left_ns : 0);
+    task->began_ns = loop->worked_ns;
+    return running_submit(&loop->running, task, limit_ns > 0 ? loop->worked_ns + left_ns : 0);
 }
 
 /* It is in nobody's line any more: in the engine, or ended by what running_submit() said. */
@@ -132,7 +138,7 @@ static void feed(struct device_loop *loop, uint64_t now_ns)
     struct task *task;
 
     while ((task = lanes_first(&loop->lanes))) {
-        enum err err = submit_task(loop, task, now_ns);
+        enum err err = submit_task(loop, task);
 
         if (err == ERR_AGAIN)
             return;
@@ -183,7 +189,7 @@ static void withdraw_unwanted(struct device_loop *loop, uint64_t now_ns)
     }
     if (now_ns - loop->limits_seen_ns >= LOOK_AT_LIMITS_NS) {
         loop->limits_seen_ns = now_ns;
-        running_withdraw_late(&loop->running, now_ns);
+        running_withdraw_late(&loop->running, loop->worked_ns);
     }
 }
 
@@ -240,7 +246,7 @@ static void save_running(struct device_loop *loop, uint64_t now_ns)
 
         if (!wants_saving(loop, task, &live))
             continue;
-        batch_add_checkpoint(loop->open, task, &live, now_ns);
+        batch_add_checkpoint(loop->open, task, &live, loop->worked_ns);
         task->saved_tokens = live.tokens_len;
         task->saved_ns = live.cost_ns;
         recorder_saved(loop->options.recorder, task->slot, live.tokens_len, live.cost_ns);
@@ -401,7 +407,7 @@ static void launch_set(struct device_loop *loop, uint64_t now_ns)
 
     recorder_apart(loop->options.recorder, loop->suspects.set_count);
     while ((task = suspects_first(&loop->suspects))) {
-        enum err err = submit_task(loop, task, now_ns);
+        enum err err = submit_task(loop, task);
 
         if (err == ERR_AGAIN)
             return;
@@ -550,7 +556,8 @@ static enum err step(struct device_loop *loop, uint64_t now_ns)
     bool holds;
     enum err err;
 
-    if (!may_launch(loop, now_ns))
+    loop->works = may_launch(loop, now_ns);
+    if (!loop->works)
         return ERR_AGAIN;
     err = feed_some(loop, now_ns, &holds);
     if (!err)
@@ -579,6 +586,10 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
 
     if (loop->idle)
         engine_idle(loop->engine);
+    if (loop->works)
+        loop->worked_ns += now_ns - loop->turned_ns;
+    loop->turned_ns = now_ns;
+    loop->works = false;
     if (running_is_empty(&loop->running))
         loop->saved_ns = now_ns;
     mail_list_append(&loop->inbox, &arrived);
@@ -647,6 +658,7 @@ enum err device_loop_start(const struct device_loop_options *options, struct dev
     loop->options = *options;
     loop->open = batch_new();
     loop->suspects.wait_ns = options->suspect_wait_ns;
+    loop->worked_ns = 1; /* a time limit of 0 is none */
     mailbox_init(&loop->mailbox, -1);
     atomic_init(&loop->quit, false);
     failed = pthread_create(&loop->thread, NULL, run, loop);

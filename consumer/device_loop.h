@@ -42,7 +42,7 @@ struct device_loop_options {
     uint64_t ledger_interval_ns; /* or, with no task at all, to book time: so often */
     uint64_t checkpoint_interval_ns;
     uint32_t results_max;           /* finished and not yet in a batch: no steps beyond it */
-    uint64_t request_time_limit_ns; /* in an engine, in all attempts; 0: none */
+    uint64_t request_time_limit_ns; /* in an engine that works, in all attempts; 0: none */
     void (*on_opened)(void *context, enum err err); /* from the device thread, once */
     void (*on_failed)(void *context, enum err err); /* the device failed; the loop has ended */
     void (*on_room)(void *context);                 /* half of the ready requests are taken */

@@ -111,10 +111,10 @@ void running_hand_over(struct running *running, bool all)
             stop(running, task, TASK_HANDED_OVER);
 }
 
-void running_withdraw_late(struct running *running, uint64_t now_ns)
+void running_withdraw_late(struct running *running, uint64_t worked_ns)
 {
     for (struct task *task = running->newest; task; task = task->later) {
-        if (task->stop_why == TASK_GOES_ON && task->give_up_ns > 0 && now_ns >= task->give_up_ns)
+        if (task->stop_why == TASK_GOES_ON && task->give_up_ns > 0 && worked_ns >= task->give_up_ns)
             stop(running, task, TASK_TIMED_OUT);
     }
 }

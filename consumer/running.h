@@ -29,7 +29,7 @@ static inline bool running_is_empty(const struct running *running)
 
 /*
  * Gives the task to the engine. ERR_AGAIN: the engine is full. ERR_LIMIT: it can never run; the task
- * has failed. `give_up_ns`: monotonic; after it running_withdraw_late() takes it out; 0: never.
+ * has failed. `give_up_ns`: after it running_withdraw_late() takes it out; 0: never.
  */
 enum err running_submit(struct running *running, struct task *task, uint64_t give_up_ns);
 
@@ -38,7 +38,7 @@ uint64_t running_group_of(struct uuid job);
 
 /* Takes out what nobody wants any more; their events come as any other's. */
 void running_withdraw(struct running *running);
-void running_withdraw_late(struct running *running, uint64_t now_ns);
+void running_withdraw_late(struct running *running, uint64_t worked_ns);
 
 /* Whether there is one that will be done in that time, had it every token it may have. */
 bool running_any_fits(const struct running *running, const struct pace *pace, uint64_t left_ns);

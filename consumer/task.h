@@ -81,8 +81,8 @@ struct task {
     uint64_t ran_ns; /* how long these were in an engine, as far as that is known */
 
     /* While it runs. */
-    uint64_t began_ns;   /* monotonic */
-    uint64_t give_up_ns; /* monotonic; 0: never */
+    uint64_t began_ns;   /* on the device loop's clock of working time, */
+    uint64_t give_up_ns; /* likewise; 0: never */
     enum task_stop stop_why;
     uint32_t generated;    /* tokens, as seen when the engine had made */
     uint64_t generated_at; /* so many steps */

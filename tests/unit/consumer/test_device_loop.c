@@ -725,6 +725,37 @@ static void test_a_time_limit_counts_what_ran_before(void **state)
     made_close(&made);
 }
 
+/*
+ * The database is away for longer than the time limit of a request that runs: nothing is launched
+ * meanwhile, and that is not the request's fault.
+ */
+static void test_an_outage_uses_up_no_time_limit(void **state)
+{
+    struct bench bench = {.limit_ns = CLOCK_NS_PER_S};
+    struct made made;
+    uint32_t ended = 0;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    post(&bench, long_task(&made, 0));
+    while (atomic_load(&bench.gauges.running) == 0)
+        usleep(100);
+    atomic_store(&bench.gauges.launch_until_ns, 0);
+    usleep(1200 * 1000);
+    atomic_store(&bench.gauges.launch_until_ns, UINT64_MAX);
+    while (ended == 0) {
+        struct batch *batch = next_batch(&bench);
+
+        ended = batch->count;
+        if (ended > 0)
+            assert_int_equal(batch->task[0]->status, TASK_COMPLETED);
+        batch_free(batch);
+    }
+    bench_close(&bench);
+    made_close(&made);
+}
+
 /* A partition that is to go takes with it what runs, saved; what runs of others runs on. */
 static void test_what_leaves_is_saved_and_handed_over(void **state)
 {
@@ -854,6 +885,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_goes_on_where_it_was_left),
         cmocka_unit_test(test_an_answer_that_was_whole_is_told_at_once),
         cmocka_unit_test(test_a_time_limit_counts_what_ran_before),
+        cmocka_unit_test(test_an_outage_uses_up_no_time_limit),
         cmocka_unit_test(test_what_leaves_is_saved_and_handed_over),
         cmocka_unit_test(test_what_nobody_wants_is_not_saved),
         cmocka_unit_test(test_a_bad_checkpoint_goes_before_a_new_one_comes),
