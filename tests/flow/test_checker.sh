@@ -6,7 +6,7 @@
 fresh_database
 fresh_topics
 settings() { # settings NS: of one step
-    write_settings fixed_ns="$1" pace=1 lease=1s renew=200ms rows=32 interval=50ms partitions=4
+    write_settings fixed_ns="$1" pace=1 lease=2s renew=200ms rows=32 interval=50ms partitions=4
     sed -i 's/^worker:/&\n  checkpoint_interval: 100ms/' "$MSERVE_CONFIG"
 }
 settings 1000000
@@ -37,13 +37,16 @@ ok "to its end" wait_until 30 sql_is completed "select state from mserve.jobs"
 mserve results "$calm" >"$work/reference"
 stop w0 30
 settings 15000000
-ok "another of the same lines runs" submit --new "$work/rough.jsonl"
-rough=$(sql "select job from mserve.jobs where job <> '$calm'")
+# Shared before there is work: what is handed over in the middle of it is one attempt more.
 work_on w1
 work_on w2
+ok "two workers share the partitions" wait_until 30 sql_is "2 2" "select string_agg(n::text, ' ') from
+    (select count(*) n from mserve.partitions where owner is not null group by owner) p"
+ok "another of the same lines runs" submit --new "$work/rough.jsonl"
+rough=$(sql "select job from mserve.jobs where job <> '$calm'")
 rows_of() { sql "select count(*) from mserve.results r join mserve.workers w using (worker) where w.name = '$1'"; }
 both_write() { [ "$(rows_of w1)" -gt 5 ] && [ "$(rows_of w2)" -gt 5 ]; }
-ok "on two workers" wait_until 30 both_write
+ok "on both" wait_until 30 both_write
 kill_hard w1
 ok "one is killed in the middle" test "$(sql "select count(*) from mserve.results where job = '$rough'")" -lt $((lines - 30))
 ok "a look while work goes on finds nothing" check "${evidence[@]}" "${kafka[@]}" --live
