@@ -22,6 +22,7 @@ strike() { # strike NAME WHERE: at once; who calls it has just seen that in_the_
     kill -KILL -- "-${pids[$1]}"
     struck_at=$EPOCHREALTIME
     wait "${pids[$1]}" 2>/dev/null
+    unset "leaving[$1]" "frozen_since[$1]" # whatever it was at
     count_kill "$2"
     ! declare -F after_strike >/dev/null || after_strike "$1" "$2"
 }
