@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,42 +147,75 @@ static void test_a_released_partition_is_fenced(void **state)
     free(b);
 }
 
+/* A session that PostgreSQL never ends for a deadlock: it looks for one only after so long a wait. */
+static struct db *connect_unyielding(void)
+{
+    struct db_options options = pg_options();
+    char superuser[2100];
+    struct db *ret;
+
+    snprintf(superuser, sizeof(superuser), "%s user=postgres", options.dsn);
+    options.dsn = superuser;
+    assert_int_equal(db_open(&options, &ret), ERR_OK);
+    pg_do(ret, "set deadlock_timeout = '10min'");
+    return ret;
+}
+
+struct locker {
+    struct db *db;
+    enum err rc;
+};
+
+static void *lock_partitions(void *arg)
+{
+    struct locker *locker = arg;
+
+    locker->rc = db_script(locker->db, "select from mserve.partitions order by part for update",
+                           (struct slice){NULL, 0}, NULL);
+    return NULL;
+}
+
 /*
  * Another session takes locks in the opposite order. The commit is the one that PostgreSQL ends: it
- * has written nothing, and the same batch lands when it is sent again, once.
+ * has written nothing, and the same batch lands when it is sent again, once. A third session holds the
+ * commit up until the other one waits for it, so that it is the commit that closes the circle.
  */
 static void test_a_deadlock_is_sent_again(void **state)
 {
     struct job job = queue_job(db, "deadlock", 64, true);
-    struct db_options patient = pg_options();
-    struct queue_worker worker;
-    struct queue_batch *b;
+    struct queue_worker worker = queue_worker("w", LEASE_LONG_MS, QUEUE_PARTITIONS);
+    struct queue_batch *b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
+    struct locker other = {.db = connect_unyielding()};
+    struct db *third = pg_connect(), *watcher = connect_unyielding(); /* sees superusers wait */
     struct scene_commit commit;
-    struct db *other;
+    pthread_t thread;
 
     (void)state;
-    patient.lock_timeout_ms = 10000;
-    worker = scene_worker("w", LEASE_LONG_MS, &patient);
-    queue_worker_claim(&worker, QUEUE_PARTITIONS);
-    b = queue_batch(&worker, &job, 0, 64, ROW_COMPLETED);
-    assert_int_equal(db_open(&patient, &other), ERR_OK);
-    assert_int_equal(db_begin(other), ERR_OK);
-    pg_do(other, "select from mserve.chunks where chunk = 1 for update");
+    assert_int_equal(db_begin(third), ERR_OK);
+    pg_do(third, "select from mserve.chunks where chunk = 0 for update");
+    assert_int_equal(db_begin(other.db), ERR_OK);
+    pg_do(other.db, "select from mserve.chunks where chunk = 1 for update");
     scene_commit_start(&commit, &worker, b);
-    scene_await_blocked(db, 1);
-    pg_do(other, "select from mserve.partitions order by part for update"); /* after the deadlock */
+    scene_await_blocked(watcher, 1);
+    assert_int_equal(pthread_create(&thread, NULL, lock_partitions, &other), 0);
+    scene_await_blocked(watcher, 2);
+    assert_int_equal(db_commit(third), ERR_OK);
     assert_int_equal(scene_commit_end(&commit), ERR_AGAIN);
     assert_string_equal(db_sqlstate(commit_db(worker.commit)), "40P01");
     assert_int_equal(commit.result.fenced_count, 0);
     assert_int_equal(scene_rows(db), 0);
-    assert_int_equal(db_commit(other), ERR_OK);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(other.rc, ERR_OK); /* after the deadlock */
+    assert_int_equal(db_commit(other.db), ERR_OK);
 
     assert_int_equal(queue_commit(&worker, b, &commit.result), ERR_OK);
     assert_false(commit.result.landed_before);
     assert_int_equal(scene_rows(db), 64);
     assert_int_equal(pg_number(db, "select count(*) from mserve.worker_ledger"), 1);
     proof_assert(db);
-    db_close(other);
+    db_close(other.db);
+    db_close(watcher);
+    db_close(third);
     queue_worker_close(&worker);
     free(b);
 }
