@@ -66,7 +66,9 @@ ok "a job" mserve-submit "$work/load.jsonl"
 worker one
 start scheduler mserve-scheduler
 ok "is worked on" wait_until 60 more
-sql "create function public.linger() returns trigger language plpgsql as 'begin perform pg_sleep(2); return new; end';
+sql "create sequence public.times;
+     create function public.linger() returns trigger language plpgsql as 'begin
+       if nextval(''public.times'') = 1 then perform pg_sleep(10); end if; return new; end';
      create trigger linger before insert on mserve.chunks for each statement execute function public.linger()"
 requests 1000 1 5000 >"$work/upload.jsonl"
 start upload mserve-submit -k upload "$work/upload.jsonl"
