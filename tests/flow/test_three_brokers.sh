@@ -18,21 +18,27 @@ topic=$MSERVE_KAFKA_TOPIC_PREFIX.requests.sim
 set_up
 
 metadata() { kcat -q -L -m 5 -b "$MSERVE_KAFKA_BROKERS" -t "$topic" 2>/dev/null; }
-is "$(metadata | grep -c 'replicas: [123],[123],[123], isrs: [123],[123],[123]')" 6 "each partition lies on three brokers"
+all_lie_on_three() { metadata | grep -c 'replicas: [123],[123],[123], isrs: [123],[123],[123]' | grep -qx 6; }
+ok "each partition lies on three brokers" wait_until 60 all_lie_on_three
 # As Kafka's own tool says: what is set on the topic itself, whatever the brokers' defaults are.
 kafka_topics() {
     java -XX:TieredStopAtLevel=1 -cp "$("$tree/scripts/kafka-libs")/*" org.apache.kafka.tools.TopicCommand \
         --bootstrap-server "$MSERVE_KAFKA_BROKERS" "$@" 2>/dev/null
 }
-is "$(kafka_topics --describe --topic "$MSERVE_KAFKA_TOPIC_PREFIX[.].*" |
-    grep -c "ReplicationFactor: 3.*min.insync.replicas=2.*unclean.leader.election.enable=false")" 2 \
-    "requests and dead letters have three copies, two of which must be written"
+have_copies() {
+    [ "$(kafka_topics --describe --topic "$MSERVE_KAFKA_TOPIC_PREFIX[.].*" |
+        grep -c "ReplicationFactor: 3.*min.insync.replicas=2.*unclean.leader.election.enable=false")" = 2 ]
+}
+ok "requests and dead letters have three copies, two of which must be written" wait_until 60 have_copies
 loose=$MSERVE_KAFKA_TOPIC_PREFIX-loose
 kafka_topics --create --topic "$loose.requests.sim" --partitions 6 --replication-factor 3 \
     --config min.insync.replicas=1 --config retention.ms=-1 >/dev/null
-like "$(MSERVE_KAFKA_TOPIC_PREFIX=$loose mserve doctor)" "warning +topic +the topic $loose.requests.sim may lose" \
-    "one that somebody made looser is told of"
-leader() { metadata | sed -n 's/.*partition [0-9]*, leader \([123]\),.*/\1/p' | sort | uniq -c | sort -rn | awk 'NR == 1 { print $2 }'; }
+told_of() { MSERVE_KAFKA_TOPIC_PREFIX=$loose mserve doctor | grep -qE "warning +topic +the topic $loose.requests.sim may lose"; }
+ok "one that somebody made looser is told of" wait_until 60 told_of
+find_leader() { # $leader: who leads most partitions
+    leader=$(metadata | sed -n 's/.*partition [0-9]*, leader \([123]\),.*/\1/p' | sort | uniq -c | sort -rn | awk 'NR == 1 { print $2 }')
+    [ -n "$leader" ]
+}
 more() { # more N: that many rows more than at the last call
     local now
     now=$(rows) && [ "$now" -ge $((${seen:-0} + $1)) ] && seen=$now
@@ -50,7 +56,8 @@ requests 40000 1 10000 >"$work/large.jsonl"
 MSERVE_SUBMIT_CHUNK_LINES_MAX=64 start upload mserve-submit -k large "$work/large.jsonl"
 ok "another is on its way" wait_until 60 sql_is t "select count(*) > 0 from mserve.chunks join mserve.jobs using (job) where idempotency_key = 'large'"
 
-first=$(leader)
+wait_until 60 find_leader || bail "some broker leads"
+first=$leader
 own kill-kafka "$first" >/dev/null
 has_moved() { metadata | grep -c "leader [123]" | grep -qx 6 && ! metadata | grep -q "leader $first,"; }
 ok "broker $first, which led most, is dead, and others lead" wait_until 60 has_moved
@@ -64,7 +71,8 @@ said=$(own start-kafka "$first") || bail "the broker comes back" "$said"
 in_sync() { metadata | grep -c 'isrs: [123],[123],[123]' | grep -qx 6; }
 ok "and has all copies again" wait_until 60 in_sync
 
-second=$(leader)
+wait_until 60 find_leader || bail "some broker leads, again"
+second=$leader
 own kill-kafka "$second" >/dev/null
 ok "broker $second dies, and the other two go on" wait_until 90 sql_is 1264 \
     "select count(*) from mserve.results join mserve.jobs using (job) where idempotency_key in ('load', 'small') and status = 'completed'"
