@@ -5,7 +5,7 @@
 . "$(dirname "$0")/rows_lib.sh"
 fresh_database
 fresh_topics
-export MSERVE_CONFIG=$work/mserve.yaml MSERVE_KAFKA_PARTITIONS=4
+export MSERVE_CONFIG=$work/mserve.yaml MSERVE_KAFKA_PARTITIONS=4 MSERVE_SUBMIT_CHUNK_LINES_MAX=64
 cat >"$MSERVE_CONFIG" <<'YAML'
 tiers:
   - {name: small, backend: sim, served_names: [m]}
@@ -16,7 +16,7 @@ log_check() { "$MSERVE_BIN/tests/flow/log_check" "$1"; }
 job_is() { sql "select 'batch_' || replace(job::text, '-', '') from mserve.jobs where idempotency_key = '$1'"; }
 chunks_of() { sql "select count(*) from mserve.chunks c join mserve.jobs using (job) where idempotency_key = '$1'"; }
 state_of() { sql "select state, lines from mserve.jobs where idempotency_key = '$1'"; }
-requests=80000
+requests=40000
 python3 - $requests >"$work/input.jsonl" <<'PY'
 import random, sys
 random.seed(7)
@@ -28,6 +28,9 @@ for i in range(int(sys.argv[1])):
 PY
 ok "migrate" mserve migrate
 ok "topics" mserve topics
+# An upload lasts: of its 625 chunks 64 at most are written down at once, and then it rests a moment.
+sql "create function public.linger() returns trigger language plpgsql as 'begin perform pg_sleep(0.15); return new; end';
+     create trigger linger before insert on mserve.chunks for each statement execute function public.linger()"
 
 # How long it takes undisturbed, in ms, so that kills land on the way.
 began=$(date +%s%N)
@@ -66,7 +69,7 @@ ok "at least 3 of the kills landed while some chunks were written down and some 
 kills=0
 for ((i = 1; i <= 50; i++)); do
     start submit mserve-submit -k often "$work/input.jsonl"
-    wait_until 30 came_to often $(($(chunks_of often) + 3))
+    wait_until 30 came_to often $(($(chunks_of often) + whole / 5))
     if has_ended submit && await submit; then break; fi
     kill_hard submit
     kills=$((kills + 1))
