@@ -29,7 +29,7 @@ counted() { numbers "$1" && [ "$(number "$2")" = "$3" ]; }
 
 fresh_database
 fresh_topics
-write_settings fixed_ns=2000000 pace=1 lease=3s renew=500ms
+write_settings fixed_ns=2000000 pace=1 lease=3s renew=500ms more="  checkpoint_interval: 300ms"
 set_up
 
 # ---- a worker: ready, and with numbers that are those of the tables
@@ -41,8 +41,6 @@ is "$(status one /livez)" 200 "it lives"
 like "$(get one '/readyz?verbose')" '\[\+\] model.*\[\+\] lease.*\[\+\] postgresql.*\[\+\] kafka.*ok' \
     "with ?verbose it says what it looked at"
 feed 300 200 12 3 >/dev/null 2>&1
-used() { numbers one && awk '/^mserve_kv_usage_ratio/ {exit !($2 > 0 && $2 <= 1)}' "$work/numbers"; }
-ok "the KV cache is in use while it works" wait_until 30 used
 ok "a job is done" wait_until 60 all_done
 ok "its requests are counted" wait_until 10 counted one 'mserve_requests_total{outcome=completed}' 300
 like "$(cat "$work/head")" 'application/openmetrics-text; version=1.0.0; charset=utf-8' \
@@ -63,7 +61,9 @@ like "$(grep '^mserve_worker_info' "$work/numbers")" 'backend=sim,name=one,tier=
 like "$(grep '^mserve_model_info' "$work/numbers")" 'sha256=[0-9a-f]{64}' "and which model it has"
 like "$(number 'process_resident_memory_bytes{}')" '^[1-9][0-9]{6}' "and how large it is"
 
-feed 4 200 1500 1 >/dev/null 2>&1
+feed 4 200 1500 1 >/dev/null 2>&1 # three seconds at least
+used() { get one /metrics | awk '/^mserve_kv_usage_ratio/ { used = $2 > 0 && $2 <= 1 } END { exit !used }'; }
+ok "the KV cache is in use while it works" wait_until 30 used
 saved() { numbers one && [ "$(number 'mserve_checkpoints_total{}')" -gt 0 ]; }
 ok "long requests are saved, and that is counted" wait_until 30 saved
 ok "with when" awk -v now="$(date +%s)" \
