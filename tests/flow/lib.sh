@@ -18,7 +18,8 @@ tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 test_name=$(basename "$0" .sh)
 : "${MSERVE_POSTGRES_DSN:?is not set: run tests/flow/run}" "${MSERVE_KAFKA_BROKERS:?is not set}"
 : "${MSERVE_BIN:=$tree/build}"
-PATH=$MSERVE_BIN/producer:$MSERVE_BIN/consumer:$MSERVE_BIN/scheduler:$PATH
+# psql itself: the one in /usr/bin is a script that looks for it, each time.
+PATH=$MSERVE_BIN/producer:$MSERVE_BIN/consumer:$MSERVE_BIN/scheduler:/usr/lib/postgresql/15/bin:$PATH
 export PATH MSERVE_BIN
 export MSERVE_WORKER_GUARD=off # a worker is one process that can be killed; test_worker_guard.sh turns it on
 work=$(mktemp -d)

@@ -120,7 +120,7 @@ ok "generated twice, as far as commits know: $again tokens of 8 requests in at m
     test "$again" -ge 0 -a "$again" -le $((8 * (200 / 5 + 2)))
 is "$(sql "select count(*) from mserve.results where resumed_tokens >= 60 and attempt = 2")" 8 "each went on from 60 or more"
 
-requests 8 1200 >"$work/job.jsonl"
+requests 8 1900 >"$work/job.jsonl" # ten seconds: one who starts in their midst gets some of it
 ok "eight longer ones" mserve-submit --new "$work/job.jsonl"
 ok "run for a while, again" wait_until 60 saved_are 8 1 60
 lost=$(sql "select coalesce(sum(lost_ns), 0) from mserve.worker_ledger")
@@ -131,6 +131,7 @@ is "$(sql "select count(*), min(tokens_kept) >= 60, max(tokens_lost), sum(gpu_ns
     "8|t|0|0" "its attempts say what was kept"
 
 # ---- partitions that change hands take with them what runs
+export MSERVE_WORKER_LEASE=5s # nobody is to be taken for dead
 start one mserve-worker --name one
 ok "the next goes on" wait_until 60 saved_are 8 2 100
 start two mserve-worker --name two

@@ -9,7 +9,7 @@ slow="fixed_ns=20000000 pace=1" # 20 ms a step
 # shellcheck disable=SC2086
 write_settings $slow drain=10s
 set_up
-feed 600 200 40 8 >/dev/null 2>&1 # each runs for a second
+feed 4000 200 40 8 >/dev/null 2>&1 # each runs for a second, and there is always one more
 
 is_at_work() { # is_at_work NAME: requests of it are under way, as a commit said
     sql_is t "select coalesce(bool_or(wip_ns > 0), false) from mserve.workers where name = '$1' and closed_at is null"
@@ -82,7 +82,7 @@ is "$(unexplained)" "0|0|0|0" "the books add up"
 # ---- while the model is loaded, and without a lease
 write_settings load_ns=600000000000 pace=1
 start loading mserve-worker --name loading
-sleep 0.5
+ok "a worker loads its model" wait_until 60 hears_signals loading
 stop loading 10
 is $? 0 "in the middle of a load it goes at once"
 is "$(sql "select count(*) from mserve.workers where name = 'loading'")" 0 "it was never registered"

@@ -14,7 +14,7 @@ works() { sql_is t "select wip_ns > 0 from mserve.workers where name = '$1' and 
 accused() { sql "select count(*) from mserve.suspects"; }
 
 # ---- killed by somebody: buried at once, not after its lease of 30 s, and it accuses nobody
-feed 200 300 200 1 >/dev/null 2>&1
+feed 2000 300 200 1 >/dev/null 2>&1 # more than all of them do until the last one hurries
 worker one
 ok "it works" wait_until 30 works one
 first=$(sql "select worker from mserve.workers where name = 'one'")
@@ -58,6 +58,7 @@ worker three
 ok "a third works" wait_until 20 works three
 child=$(child_of three)
 kill -STOP "$(pid_of three)" && kill -KILL "$child" && kill -KILL "$(pid_of three)"
+write_settings lease=2s renew=500ms # no pace
 worker four
 ok "the others bury one whose guard was killed too" wait_until 30 sql_is lease_ran_out \
     "select closed_why from mserve.workers where name = 'three'"

@@ -5,7 +5,7 @@
 
 fresh_database
 fresh_topics
-write_settings fixed_ns=10000000 pace=1 drain=12s
+write_settings fixed_ns=10000000 pace=1 drain=12s lease=10s renew=1s # nobody is taken for dead
 set_up
 requests 6000 30 >"$work/input.jsonl" # each runs for 0.3 s
 ok "a job in many chunks" mserve-submit --tier sim "$work/input.jsonl"
@@ -60,6 +60,7 @@ before=$(asked 'scheduledevents.* 200')
 wait_until 30 eval '[ "$(asked "scheduledevents.* 200")" -gt $((before + 3)) ]'
 is "$(sql "select count(*) from mserve.workers where draining and name <> 'balance'")" 0 "nobody else has left for any of this"
 is "$(cat "$work"/{aws,gcp,upkeep,azure,file}.log | grep -cE 'notice.(given|failing|absent)')" 0 "nor said a word of it"
+wait_until 30 eval '[ "$(grep -c event=notice.absent "$work/deaf.log")" -ge 4 ]'
 is "$(grep -c event=notice.absent "$work/deaf.log")" 4 "services that are not there are said to be absent, once each"
 
 # ---- what is no answer: said once, and nothing else

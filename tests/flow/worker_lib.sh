@@ -38,6 +38,12 @@ YAML
 }
 
 worker() { start "$1" mserve-worker --name "$1"; } # worker NAME
+# SIGTERM would not just end it: it has come so far that it has a handler of its own.
+hears_signals() { # hears_signals NAME
+    local caught
+    caught=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$(pid_of "$1")/status" 2>/dev/null)
+    [ $((0x${caught:-0} & 0x4000)) != 0 ]
+}
 
 rows() { sql "select count(*) from mserve.results"; }
 
