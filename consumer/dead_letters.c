@@ -105,10 +105,21 @@ void dead_letters_write(const struct dead_letter *letter, struct buffer *out)
     buffer_add_byte(out, '}');
 }
 
-static bool is_no_topic(rd_kafka_resp_err_t err)
+bool dead_letters_is_refusal(int answer)
 {
-    return err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
-           err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    switch (answer) {
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static enum err wait_for_answer(struct dead_letters *letters)
@@ -123,12 +134,12 @@ static enum err wait_for_answer(struct dead_letters *letters)
     }
     if (letters->answered && letters->sent == RD_KAFKA_RESP_ERR_NO_ERROR)
         return ERR_OK;
-    if (letters->answered && is_no_topic(letters->sent)) {
+    if (letters->answered && dead_letters_is_refusal(letters->sent)) {
         log_error(
-            "dead_letter.no_topic",
-            "topic=%s msg=\"there is no such topic, so this letter stands in table dead_letters "
-            "only; `mserve topics` makes it\"",
-            letters->topic);
+            "dead_letter.refused",
+            "topic=%s why=\"%s\" msg=\"this letter stands in table dead_letters only; `mserve "
+            "topics` makes the topic as it should be\"",
+            letters->topic, rd_kafka_err2str(letters->sent));
         return ERR_OK;
     }
     return kafka_fail(letters->settings, &letters->trouble, "send a dead letter",

@@ -16,6 +16,7 @@
 #include "config/settings.h"
 #include "config/uuid.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct dead_letter {
@@ -32,12 +33,14 @@ enum err dead_letters_open(const struct settings_kafka *settings, struct dead_le
 void dead_letters_close(struct dead_letters *letters); /* NULL is allowed */
 
 /*
- * Waits until all in-sync copies have it; ERR_BROKER: try again later. Where there is no such topic
- * nobody listens: logged, and ERR_OK.
+ * Waits until all in-sync copies have it; ERR_BROKER: try again later. What Kafka will never take (no
+ * such topic, no right to write into it, a letter too large for it) is not waited for, as the request's
+ * row waits for the letter: logged, and ERR_OK. The letter stands in table dead_letters.
  */
 enum err dead_letters_send(struct dead_letters *letters, const struct dead_letter *letter);
 
-/* What is sent, for tests. */
+/* For tests: what is sent, and whether this answer to it (a rd_kafka_resp_err_t) is for good. */
 void dead_letters_write(const struct dead_letter *letter, struct buffer *out);
+bool dead_letters_is_refusal(int answer);
 
 #endif
