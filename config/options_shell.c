@@ -255,10 +255,12 @@ static void fish_command(FILE *out, const struct options_command *command, const
 static void fish_choices(FILE *out, const struct options_program *program,
                          const struct options_command *command)
 {
+    char id[64];
+
     if (command->choices == NULL)
         return;
-    fprintf(out, "complete -c %s -n '__fish_seen_subcommand_from %s; and not ", program->name,
-            command->name);
+    fprintf(out, "complete -c %s -n '__%s_command %s; and not ", program->name,
+            identifier(program->name, id), command->name);
     fputs("__fish_seen_subcommand_from ", out);
     print_choices(out, command->choices);
     fputs("' -f -a '", out);
@@ -268,8 +270,14 @@ static void fish_choices(FILE *out, const struct options_program *program,
 
 static void print_fish(FILE *out, const struct options_program *program)
 {
-    char start[160];
+    char start[256], id[64];
 
+    identifier(program->name, id);
+    if (has_commands(program)) /* the second word alone: that of `worker list` is no `list` */
+        fprintf(out,
+                "function __%s_command\n    set -l words (commandline -opc)\n"
+                "    test \"$words[2]\" = $argv[1]\nend\n",
+                id);
     for (size_t i = 0; i < program->command_count; i++) {
         const struct options_command *command = &program->command[i];
 
@@ -278,8 +286,8 @@ static void print_fish(FILE *out, const struct options_program *program)
             fprintf(out, "%s -n __fish_use_subcommand -f -a %s", start, command->name);
             fish_description(out, command->summary);
             fish_choices(out, program, command);
-            snprintf(start, sizeof(start), "complete -c %s -n '__fish_seen_subcommand_from %s'",
-                     program->name, command->name);
+            snprintf(start, sizeof(start), "complete -c %s -n '__%s_command %s'", program->name, id,
+                     command->name);
         }
         fish_command(out, command, start);
     }

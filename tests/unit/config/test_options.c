@@ -352,12 +352,11 @@ static void test_other_shells_get_scripts_too(void **state)
     assert_non_null(strstr(text, "'get:Shows a job'\\''s state.'"));
     assert_non_null(strstr(text, "complete -c mserve -n __fish_use_subcommand -f -a get"
                                  " -d 'Shows a job\\'s state.'\n"));
-    assert_non_null(strstr(text, "complete -c mserve -n '__fish_seen_subcommand_from get'"
+    assert_non_null(strstr(text, "complete -c mserve -n '__mserve_command get'"
                                  " -l on-invalid -x -a 'refuse skip' -d 'What a bad line does.'"));
     assert_non_null(strstr(text, "'1:what:(list drain)'"));
-    assert_non_null(strstr(text,
-                           "complete -c mserve -n '__fish_seen_subcommand_from worker; and not"
-                           " __fish_seen_subcommand_from list drain' -f -a 'list drain'\n"));
+    assert_non_null(strstr(text, "complete -c mserve -n '__mserve_command worker; and not"
+                                 " __fish_seen_subcommand_from list drain' -f -a 'list drain'\n"));
     free(text);
     CATCH(STDERR_FILENO, err = options_print_completion(&program, "csh", stdout));
     assert_int_equal(err, ERR_USAGE);
