@@ -53,7 +53,7 @@ tells_the_truth() { # tells_the_truth NAME
                    where job = replace('$job', 'batch_', '')::uuid")
     isnt "$charged" 0.000 "$1: the requests cost something"
     ok "$1: the bill is the sum of the rows, $charged s" says "^  charged +$charged s +0\.0*[1-9][0-9]* USD\$"
-    is "$(tail -n 9 "$work/said.log" | awk -F'|' '/^ *[0-9]/ { printf "%d %d", $2, $7 }')" \
+    is "$(tail -n 9 "$work/said.log" | awk -F'|' '/^ *[0-9]/ { gsub(/ /, ""); print $2, $7 }')" \
         "$(sql 'select sum(gpu_ns) from mserve.results') 0" "$1: the books are those of the rows, and add up"
 }
 

@@ -71,7 +71,7 @@ is "$(unexplained)" "0|0|0|0" "the books add up"
 
 # ---- a wish that it leave, which it has not heard when it dies, is for the next child
 write_settings fixed_ns=5000000 pace=1 lease=30s renew=10s
-feed 100 300 200 1 >/dev/null 2>&1
+feed 400 300 200 1 >/dev/null 2>&1
 worker one
 ok "one works again" wait_until 20 works one
 third=$(sql "select worker from mserve.workers where name = 'one' and closed_at is null")
