@@ -60,7 +60,7 @@ is $? 0 "and leaves in good order"
 
 # ---- commits that the database refuses, a mistake of ours: it leaves, all its threads busy
 write_settings lease=30s renew=10s sequences=256 interval=20ms
-feed 20000 300 30 "$all" >/dev/null 2>&1
+feed 100000 300 30 "$all" >/dev/null 2>&1 # more than both do until they are refused
 before=$(rows)
 some_rows() { [ "$(rows)" -gt $((before + 300)) ]; }
 for name in busy busier; do
