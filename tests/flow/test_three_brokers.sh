@@ -33,7 +33,7 @@ ok "requests and dead letters have three copies, two of which must be written" w
 loose=$MSERVE_KAFKA_TOPIC_PREFIX-loose
 kafka_topics --create --topic "$loose.requests.sim" --partitions 6 --replication-factor 3 \
     --config min.insync.replicas=1 --config retention.ms=-1 >/dev/null
-told_of() { MSERVE_KAFKA_TOPIC_PREFIX=$loose mserve doctor | grep -qE "warning +topic +the topic $loose.requests.sim may lose"; }
+told_of() { grep -qE "warning +topic +the topic $loose.requests.sim may lose" <<<"$(MSERVE_KAFKA_TOPIC_PREFIX=$loose mserve doctor)"; }
 ok "one that somebody made looser is told of" wait_until 60 told_of
 find_leader() { # $leader: who leads most partitions
     leader=$(metadata | sed -n 's/.*partition [0-9]*, leader \([123]\),.*/\1/p' | sort | uniq -c | sort -rn | awk 'NR == 1 { print $2 }')
