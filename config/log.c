@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config/utf8.h"
+
 enum { LINE_BYTES_MAX = 4096 };
 
 static const char *log_program = "mserve";
@@ -63,24 +65,31 @@ static void put_text(struct line *line, const char *text)
         put(line, *text);
 }
 
-/* Escapes what would break a logfmt line or a JSON string. */
-static void put_escaped(struct line *line, char c, bool in_quotes)
+/*
+ * One character of a text, escaped where it would break a logfmt line or a JSON string, or a terminal
+ * would obey it. Returns what follows it.
+ */
+static const char *put_escaped(struct line *line, const char *text, bool in_quotes)
 {
-    static const char hex[] = "0123456789abcdef";
-    unsigned char byte = (unsigned char)c;
+    uint32_t character;
+    char escape[8];
+    size_t len;
 
-    if (in_quotes && (c == '"' || c == '\\')) {
+    if (in_quotes && (*text == '"' || *text == '\\')) {
         put(line, '\\');
-        put(line, c);
-    } else if (c == '\n') {
-        put_text(line, "\\n");
-    } else if (byte < 0x20 || byte == 0x7f) {
-        put_text(line, "\\u00");
-        put(line, hex[byte >> 4]);
-        put(line, hex[byte & 15]);
-    } else {
-        put(line, c);
+        put(line, *text);
+        return text + 1;
     }
+    if (utf8_is_shown((struct slice){text, strnlen(text, 4)}, &character, &len)) {
+        for (size_t i = 0; i < len; i++)
+            put(line, text[i]);
+    } else if (character == '\n') {
+        put_text(line, "\\n");
+    } else {
+        snprintf(escape, sizeof(escape), "\\u%04x", (unsigned)character & 0xffff);
+        put_text(line, escape);
+    }
+    return text + len;
 }
 
 static void put_time(struct line *line)
@@ -114,17 +123,20 @@ static void put_pairs_as_json(struct line *line, const char *pairs)
             continue;
         }
         put_text(line, ",\"");
-        for (; key < at; key++)
-            put_escaped(line, *key, true);
+        while (key < at)
+            key = put_escaped(line, key, true);
         put_text(line, "\":\"");
         at++;
         quoted = *at == '"';
         if (quoted)
             at++;
         while (*at != '\0' && *at != (quoted ? '"' : ' ')) {
-            if (quoted && *at == '\\' && at[1] != '\0')
+            if (quoted && *at == '\\' && at[1] != '\0') {
                 put(line, *at++); /* already escaped by log_quote() */
-            put(line, *at++);
+                put(line, *at++);
+            } else {
+                at = put_escaped(line, at, !quoted);
+            }
         }
         put(line, '"');
         if (quoted && *at == '"')
@@ -169,8 +181,8 @@ static void write_event(enum log_level level, const char *event, const char *pai
         put_text(&line, event);
         if (*pairs != '\0')
             put(&line, ' ');
-        for (; *pairs != '\0'; pairs++)
-            put_escaped(&line, *pairs, false);
+        while (*pairs != '\0')
+            pairs = put_escaped(&line, pairs, false);
     }
     write_line(&line);
 }
@@ -181,8 +193,8 @@ static void write_plain(const char *sentence)
 
     put_text(&line, log_program);
     put_text(&line, ": ");
-    for (; *sentence != '\0'; sentence++)
-        put_escaped(&line, *sentence, false);
+    while (*sentence != '\0')
+        sentence = put_escaped(&line, sentence, false);
     write_line(&line);
 }
 
@@ -236,8 +248,8 @@ const char *log_quote(char *out, size_t size, const char *text)
     size_t len;
 
     put(&line, '"');
-    for (; *text != '\0' && line.len + 8 < size; text++)
-        put_escaped(&line, *text, true);
+    while (*text != '\0' && line.len + 8 < size)
+        text = put_escaped(&line, text, true);
     put(&line, '"');
     len = line.len < size ? line.len : size - 1;
     memcpy(out, line.text, len);

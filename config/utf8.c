@@ -171,7 +171,7 @@ void utf8_add_clean(struct buffer *buffer, struct slice text)
     }
 }
 
-/* What a terminal obeys instead of showing it: controls, line ends, changes of direction. */
+/* Controls, line ends, changes of direction. */
 static bool is_command(uint32_t character)
 {
     static const uint32_t range[][2] = {
@@ -183,6 +183,12 @@ static bool is_command(uint32_t character)
         if (character >= range[i][0] && character <= range[i][1])
             return true;
     return false;
+}
+
+bool utf8_is_shown(struct slice text, uint32_t *ret, size_t *ret_len)
+{
+    *ret = utf8_decode(text, ret_len);
+    return utf8_valid_len((struct slice){text.data, *ret_len}) == *ret_len && !is_command(*ret);
 }
 
 static void add_escaped(struct buffer *buffer, uint32_t character)
@@ -202,15 +208,15 @@ void utf8_add_printable(struct buffer *buffer, struct slice text)
     buffer_add(buffer, "", 0); /* also of no bytes it makes a string */
     while (text.len > 0) {
         size_t len;
-        uint32_t character = utf8_decode(text, &len);
+        uint32_t character;
 
-        if (utf8_valid_len((struct slice){text.data, len}) != len)
-            for (size_t i = 0; i < len; i++)
-                buffer_printf(buffer, "\\x%02x", (unsigned)(uint8_t)text.data[i]);
+        if (utf8_is_shown(text, &character, &len))
+            buffer_add(buffer, text.data, len);
         else if (is_command(character))
             add_escaped(buffer, character);
         else
-            buffer_add(buffer, text.data, len);
+            for (size_t i = 0; i < len; i++)
+                buffer_printf(buffer, "\\x%02x", (unsigned)(uint8_t)text.data[i]);
         text = (struct slice){text.data + len, text.len - len};
     }
 }

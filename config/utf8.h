@@ -45,6 +45,12 @@ size_t utf8_encode(uint32_t character, char out[4]);
 void utf8_add_clean(struct buffer *buffer, struct slice text);
 
 /*
+ * Whether the character at the start of `text` may be shown as it is; false: a terminal would obey it,
+ * or it is no UTF-8. *ret and *ret_len as utf8_decode() has them.
+ */
+bool utf8_is_shown(struct slice text, uint32_t *ret, size_t *ret_len);
+
+/*
  * Adds `text` as a terminal may show it, for names that others chose: line breaks, escapes, what
  * turns the direction of writing, and bytes that are no UTF-8 become "\\n", "\\x1b", "\\u202e". It is
  * for eyes, not to be read back: a backslash stays as it is.

@@ -3,8 +3,8 @@
  * heard_stop(), so that thousands of refusals do not fill the terminal and their sentences can be
  * looked at.
  */
-#ifndef MSERVE_TESTS_KERNELS_HEARD_H
-#define MSERVE_TESTS_KERNELS_HEARD_H
+#ifndef MSERVE_TESTS_UNIT_HEARD_H
+#define MSERVE_TESTS_UNIT_HEARD_H
 
 #include <stdlib.h>
 #include <string.h>
