@@ -24,6 +24,7 @@ void batch_free(struct batch *batch)
     free(batch->checkpoint);
     free(batch->words);
     free(batch->discard);
+    free(batch->again);
     free(batch->running);
     free(batch);
 }
@@ -86,6 +87,13 @@ void batch_add_discard(struct batch *batch, const struct task *task)
     batch->discard = xrealloc(batch->discard, batch->discards_count + 1, sizeof *batch->discard);
     batch->discard[batch->discards_count++] =
         (struct batch_discard){claim_chunk_hold(task->chunk), task->index};
+}
+
+/* Only of those that have read again since the cut before: none, mostly. */
+void batch_add_again(struct batch *batch, uint32_t slot, uint64_t recompute_ns)
+{
+    batch->again = xrealloc(batch->again, batch->again_count + 1, sizeof *batch->again);
+    batch->again[batch->again_count++] = (struct batch_again){slot, recompute_ns};
 }
 
 /* Few jobs run at a time, and neighbours are mostly of one: looked for from the end. */

@@ -46,6 +46,12 @@ struct batch_discard {
     uint32_t index;
 };
 
+/* What an unfinished request has cost so far for reading again: the books of this batch have it. */
+struct batch_again {
+    uint32_t slot; /* in the recorder */
+    uint64_t recompute_ns;
+};
+
 struct batch {
     struct mail mail; /* first */
     struct task **task;
@@ -63,6 +69,8 @@ struct batch {
     size_t words_cap;
     struct batch_discard *discard;
     uint32_t discards_count;
+    struct batch_again *again;
+    uint32_t again_count;
     uint64_t saved_ns; /* at this cut: what is in checkpoints of what the unfinished have cost */
     uint64_t sampled;  /* tokens since the cut before */
     char *running;     /* malloc: the set that runs apart, JSON, to be marked; NULL: none */
@@ -81,6 +89,8 @@ void batch_add(struct batch *batch, struct task *task, uint64_t now_ns);
 void batch_add_checkpoint(struct batch *batch, const struct task *task,
                           const struct engine_checkpoint *live, uint64_t worked_ns);
 void batch_add_discard(struct batch *batch, const struct task *task);
+
+void batch_add_again(struct batch *batch, uint32_t slot, uint64_t recompute_ns);
 
 /* Adds to the entry of the job, which is made when it is not there. */
 void batch_add_job(struct batch *batch, const struct batch_job *add);

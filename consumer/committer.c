@@ -157,6 +157,9 @@ static void note_landed(struct committer *committer, const struct batch *batch,
     committer->wip_ns = batch_wip_ns(batch);
     atomic_store_explicit(&committer->booked_ns, batch->books.held_ns, memory_order_release);
     atomic_store_explicit(&committer->landed, sent->seq, memory_order_release);
+    for (uint32_t i = 0; i < batch->again_count; i++) /* they are let go after this batch */
+        recorder_booked(committer->options.recorder, batch->again[i].slot,
+                        batch->again[i].recompute_ns);
     recorder_landed(committer->options.recorder, sent->seq);
     if (batch->mark != 0) { /* the set may be launched */
         atomic_store_explicit(&committer->options.gauges->marked, batch->mark,

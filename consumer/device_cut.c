@@ -63,7 +63,6 @@ static void save_running(struct device_loop *loop, uint64_t now_ns)
         batch_add_checkpoint(loop->open, task, &live, loop->worked_ns);
         task->saved_tokens = live.tokens_len;
         task->saved_ns = live.cost_ns;
-        recorder_saved(loop->options.recorder, task->slot, live.tokens_len, live.cost_ns);
         requests++;
         tokens += live.tokens_len;
     }
@@ -115,6 +114,10 @@ static void add_running(struct device_loop *loop, struct batch *batch)
         if (live.tokens_len > task->told_tokens) {
             batch->sampled += live.tokens_len - task->told_tokens;
             task->told_tokens = live.tokens_len;
+        }
+        if (live.recompute_ns > task->told_recompute_ns) {
+            batch_add_again(batch, task->slot, live.recompute_ns);
+            task->told_recompute_ns = live.recompute_ns;
         }
         batch->saved_ns += task->saved_ns;
         if (wip_ns > 0)

@@ -31,7 +31,7 @@ static void record_requests(struct device_loop *loop, uint64_t now_ns)
     loop->told_ns = now_ns;
     while (engine_look(loop->engine, &cursor, &look))
         recorder_progress(loop->options.recorder, running_task_of(look.tag)->slot, look.tokens_len,
-                          look.cost_ns);
+                          look.cost_ns, look.recompute_ns);
 }
 
 static void show_progress(struct device_loop *loop, uint64_t now_ns)
@@ -48,6 +48,7 @@ static void show_progress(struct device_loop *loop, uint64_t now_ns)
     loop->told.held_ns = books.held_ns;
     loop->told.overhead_ns = books.overhead_ns;
     loop->told.idle_ns = books.idle_ns;
+    loop->told.recompute_ns = books.recompute_ns;
     recorder_device(loop->options.recorder, &loop->told);
 }
 

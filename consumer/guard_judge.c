@@ -85,6 +85,8 @@ static struct burial_request request_of(const struct recorder_slot *slot)
         .attempt = slot->attempt,
         .tokens = slot->tokens,
         .cost_ns = slot->cost_ns,
+        .recompute_ns = slot->recompute_ns,
+        .booked_ns = slot->booked_ns,
         .accused = atomic_load_explicit(&slot->state, memory_order_acquire) == RECORDER_RUNNING,
     };
 
@@ -155,6 +157,7 @@ void guard_describe(const struct recorder *recorder, const struct guard_death *d
         .held_ns = since(read64(&head->held_ns), read64(&head->began_ns)),
         .overhead_ns = since(read64(&head->overhead_ns), head->began_overhead_ns),
         .idle_ns = since(read64(&head->idle_ns), head->began_idle_ns),
+        .recompute_ns = since(read64(&head->recompute_ns), head->began_recompute_ns),
         .requests = requests,
     };
     memcpy(ret->worker.bytes, head->worker, sizeof ret->worker.bytes);

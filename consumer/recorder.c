@@ -97,7 +97,7 @@ uint32_t recorder_slots(uint32_t sequences_max, uint32_t commit_rows)
 void recorder_clear(struct recorder *recorder)
 {
     const uint32_t slots = recorder->head->slots;
-    const size_t from = offsetof(struct recorder_head, worker);
+    const size_t from = offsetof(struct recorder_head, token);
 
     memset((char *)recorder->head + from, 0, sizeof *recorder->head - from);
     for (uint32_t i = 0; i < slots; i++) /* pages never touched stay so */
@@ -152,11 +152,11 @@ void recorder_register(struct recorder *recorder, struct uuid worker, int64_t to
         return;
     head = recorder->head;
     memcpy(head->worker, worker.bytes, sizeof head->worker);
-    memcpy(head->follows, worker.bytes, sizeof head->follows);
     head->token = token;
     SET(head->began_ns, began_ns);
     head->began_overhead_ns = began_ns > 0 ? GET(head->overhead_ns) : 0;
     head->began_idle_ns = began_ns > 0 ? GET(head->idle_ns) : 0;
+    head->began_recompute_ns = began_ns > 0 ? GET(head->recompute_ns) : 0;
     SET(head->landed, 0);
     atomic_fetch_add_explicit(&head->registrations, 1, memory_order_relaxed);
     atomic_store_explicit(&head->registered, 1, memory_order_release);
@@ -173,7 +173,7 @@ struct uuid recorder_follows(const struct recorder *recorder)
     struct uuid ret = {0};
 
     if (recorder)
-        memcpy(ret.bytes, recorder->head->follows, sizeof ret.bytes);
+        memcpy(ret.bytes, recorder->head->worker, sizeof ret.bytes);
     return ret;
 }
 
@@ -206,33 +206,34 @@ uint32_t recorder_begin(struct recorder *recorder, struct uuid job, int64_t line
     slot->line = line;
     slot->chunk = chunk;
     slot->attempt = attempt;
-    slot->tokens = slot->tokens_saved = 0;
-    slot->cost_ns = slot->saved_ns = 0;
+    slot->tokens = 0;
+    slot->cost_ns = slot->recompute_ns = slot->booked_ns = 0;
     atomic_store_explicit(&slot->state, RECORDER_RUNNING, memory_order_release);
     return at;
 }
 
-void recorder_progress(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t cost_ns)
+void recorder_progress(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t cost_ns,
+                       uint64_t recompute_ns)
 {
     if (!recorder || slot == RECORDER_NONE)
         return;
     recorder->slot[slot].tokens = tokens;
     recorder->slot[slot].cost_ns = cost_ns;
+    recorder->slot[slot].recompute_ns = recompute_ns;
 }
 
-void recorder_saved(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t saved_ns)
+void recorder_booked(struct recorder *recorder, uint32_t slot, uint64_t recompute_ns)
+{
+    if (recorder && slot != RECORDER_NONE)
+        recorder->slot[slot].booked_ns = recompute_ns;
+}
+
+void recorder_ended(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t cost_ns,
+                    uint64_t recompute_ns)
 {
     if (!recorder || slot == RECORDER_NONE)
         return;
-    recorder->slot[slot].tokens_saved = tokens;
-    recorder->slot[slot].saved_ns = saved_ns;
-}
-
-void recorder_ended(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t cost_ns)
-{
-    if (!recorder || slot == RECORDER_NONE)
-        return;
-    recorder_progress(recorder, slot, tokens, cost_ns);
+    recorder_progress(recorder, slot, tokens, cost_ns, recompute_ns);
     atomic_store_explicit(&recorder->slot[slot].state, RECORDER_ENDED, memory_order_release);
 }
 
@@ -270,6 +271,7 @@ void recorder_device(struct recorder *recorder, const struct recorder_device *no
     SET(head->held_ns, now->held_ns);
     SET(head->overhead_ns, now->overhead_ns);
     SET(head->idle_ns, now->idle_ns);
+    SET(head->recompute_ns, now->recompute_ns);
     SET(head->sampled, now->sampled);
     atomic_store_explicit(&head->moves, now->moves, memory_order_release);
 }

@@ -10,7 +10,7 @@
  * RUNNING while it is in the engine (these a proven death accuses), ENDED from its event on (its cost is
  * lost with the worker, but it killed nobody).
  *
- * THREADS device: begin, progress, saved, ended, moves; commit: landed, free; control: register,
+ * THREADS device: begin, progress, ended, moves; commit: booked, landed, free; control: register,
  * close; intake: prepare. NULL is allowed for every `struct recorder *` of the child's functions: then
  * nothing is recorded.
  */
@@ -34,25 +34,23 @@ struct recorder_slot {
     int32_t chunk;
     uint32_t attempt;      /* from 1 */
     uint32_t tokens;       /* generated so far, those of earlier attempts included */
-    uint32_t tokens_saved; /* of these, in a checkpoint that was cut, and lands or not */
-    uint64_t cost_ns;      /* in this engine so far */
-    uint64_t saved_ns;     /* of this, in that checkpoint */
     atomic_uint state;     /* enum recorder_state; written last, so what it says is there */
-    uint32_t unused;
+    uint64_t cost_ns;      /* in this engine so far, */
+    uint64_t recompute_ns; /* and beside it, for reading again; */
+    uint64_t booked_ns;    /* of the latter, in a commit that landed */
 };
 
 struct recorder_head {
     char magic[8]; /* "MSRECORD" */
     uint32_t version;
     uint32_t slots;
-    uint8_t
-        follows[16]; /* who registered last, in this child or in one before; zeros: nobody did */
 
-    uint8_t worker[16]; /* from here on each child begins with zeros */
-    int64_t token;
+    uint8_t worker[16]; /* who registered last, in this child or one before it; zeros: nobody */
+    int64_t token;      /* from here on each child begins with zeros */
     atomic_uint_fast64_t began_ns; /* of the device's clock: where this worker's books begin */
     uint64_t began_overhead_ns;    /* and what stood in these accounts then */
     uint64_t began_idle_ns;
+    uint64_t began_recompute_ns;
     atomic_uint registered;    /* 1: worker and token are of one that is not yet buried */
     atomic_uint registrations; /* how often the child got so far */
 
@@ -60,6 +58,7 @@ struct recorder_head {
     atomic_uint_fast64_t held_ns;
     atomic_uint_fast64_t overhead_ns;
     atomic_uint_fast64_t idle_ns;
+    atomic_uint_fast64_t recompute_ns;
     atomic_uint_fast64_t sampled; /* tokens sampled since the engine was opened */
     atomic_int_fast64_t landed;   /* number of the last commit known to have landed */
     atomic_uint apart;            /* requests of the set that runs apart; 0: normal work */
@@ -118,9 +117,12 @@ struct uuid recorder_follows(const struct recorder *recorder);
  * one. The others take RECORDER_NONE and do nothing. */
 uint32_t recorder_begin(struct recorder *recorder, struct uuid job, int64_t line, int32_t chunk,
                         uint32_t attempt);
-void recorder_progress(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t cost_ns);
-void recorder_saved(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t saved_ns);
-void recorder_ended(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t cost_ns);
+void recorder_progress(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t cost_ns,
+                       uint64_t recompute_ns);
+void recorder_ended(struct recorder *recorder, uint32_t slot, uint32_t tokens, uint64_t cost_ns,
+                    uint64_t recompute_ns);
+/* A commit has landed that booked so much of what this request, which runs on, has read again. */
+void recorder_booked(struct recorder *recorder, uint32_t slot, uint64_t recompute_ns);
 void recorder_free(struct recorder *recorder, uint32_t slot);
 
 void recorder_prepare(struct recorder *recorder, struct uuid job, int64_t line, int32_t chunk);
@@ -132,6 +134,7 @@ struct recorder_device {
     uint64_t held_ns;
     uint64_t overhead_ns;
     uint64_t idle_ns;
+    uint64_t recompute_ns;
     uint64_t sampled;
 };
 void recorder_device(struct recorder *recorder, const struct recorder_device *now);

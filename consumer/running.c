@@ -75,7 +75,6 @@ enum err running_submit(struct running *running, struct task *task, uint64_t giv
     task->slot = recorder_begin(running->recorder, task->chunk->job->id,
                                 task->chunk->first_line + task->index, task->chunk->chunk,
                                 task->attempt > 0 ? task->attempt : 1);
-    recorder_saved(running->recorder, task->slot, task->saved_tokens, 0);
     return ERR_OK;
 }
 
@@ -157,7 +156,8 @@ struct task *running_end(struct running *running, const struct engine_event *eve
 
     take_out(running, task);
     task->cost = event->cost;
-    recorder_ended(running->recorder, task->slot, event->cost.output_tokens, event->cost.ns);
+    recorder_ended(running->recorder, task->slot, event->cost.output_tokens, event->cost.ns,
+                   event->cost.recompute_ns);
     switch (event->finish) {
     case ENGINE_STOP:
     case ENGINE_LENGTH:

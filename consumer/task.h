@@ -84,13 +84,14 @@ struct task {
     uint64_t began_ns;   /* on the device loop's clock of working time, */
     uint64_t give_up_ns; /* likewise; 0: never */
     enum task_stop stop_why;
-    uint32_t generated;    /* tokens, as seen when the engine had made */
-    uint64_t generated_at; /* so many steps */
-    uint64_t saved_ns;     /* of its cost, what went into checkpoints */
-    uint32_t saved_tokens; /* in its checkpoint, resumed ones included */
-    uint32_t told_tokens;  /* counted in a batch's `sampled`, or resumed */
-    uint64_t discarded_in; /* number of the batch that deletes its unusable checkpoint */
-    struct task *later;    /* device thread's list of running tasks */
+    uint32_t generated;         /* tokens, as seen when the engine had made */
+    uint64_t generated_at;      /* so many steps */
+    uint64_t saved_ns;          /* of its cost, what went into checkpoints */
+    uint32_t saved_tokens;      /* in its checkpoint, resumed ones included */
+    uint32_t told_tokens;       /* counted in a batch's `sampled`, or resumed */
+    uint64_t told_recompute_ns; /* of what it has read again, in a batch */
+    uint64_t discarded_in;      /* number of the batch that deletes its unusable checkpoint */
+    struct task *later;         /* device thread's list of running tasks */
     struct task *earlier;
 
     /* The outcome. */

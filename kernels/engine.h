@@ -218,7 +218,8 @@ struct engine_checkpoint {
     const uint32_t *tokens; /* valid until the next engine_step() */
     uint32_t tokens_len;
     const float *logprobs; /* [tokens_len], NULL unless asked for; as long as `tokens` */
-    uint64_t cost_ns;      /* since this engine took it */
+    uint64_t cost_ns;      /* since this engine took it, */
+    uint64_t recompute_ns; /* and beside it, for reading again */
     bool moved; /* it has more tokens than at the last walk, or than it was resumed with */
 };
 
@@ -230,6 +231,7 @@ struct engine_look {
     uint64_t tag;
     uint32_t tokens_len; /* that have been taken in */
     uint64_t cost_ns;
+    uint64_t recompute_ns;
 };
 bool engine_look(const struct engine *engine, uint32_t *cursor, struct engine_look *ret);
 

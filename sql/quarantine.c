@@ -14,6 +14,8 @@ struct columns {
     int32_t *attempt;
     int32_t *tokens;
     int64_t *cost;
+    int64_t *recompute;
+    int64_t *unbooked;
 };
 
 static struct columns columns_of(const struct burial *burial, struct arena *arena)
@@ -27,6 +29,8 @@ static struct columns columns_of(const struct burial *burial, struct arena *aren
         .attempt = arena_zalloc(arena, room, sizeof *ret.attempt),
         .tokens = arena_zalloc(arena, room, sizeof *ret.tokens),
         .cost = arena_zalloc(arena, room, sizeof *ret.cost),
+        .recompute = arena_zalloc(arena, room, sizeof *ret.recompute),
+        .unbooked = arena_zalloc(arena, room, sizeof *ret.unbooked),
     };
 
     for (size_t i = 0; i < burial->count; i++) {
@@ -39,6 +43,9 @@ static struct columns columns_of(const struct burial *burial, struct arena *aren
         ret.attempt[i] = (int32_t)request->attempt;
         ret.tokens[i] = (int32_t)request->tokens;
         ret.cost[i] = (int64_t)request->cost_ns;
+        ret.recompute[i] = (int64_t)request->recompute_ns;
+        if (request->recompute_ns > request->booked_ns)
+            ret.unbooked[i] = (int64_t)(request->recompute_ns - request->booked_ns);
     }
     return ret;
 }
@@ -57,10 +64,11 @@ enum err quarantine_bury(struct db *db, const struct burial *burial, bool *ret)
                   db_bool(burial->apart), db_i32((int32_t)burial->charge.cap),
                   db_i32((int32_t)burial->charge.deaths_alone), db_i64((int64_t)burial->held_ns),
                   db_i64((int64_t)burial->overhead_ns), db_i64((int64_t)burial->idle_ns),
-                  db_uuid_array(at.job, count), db_i64_array(at.line, count),
-                  db_i32_array(at.chunk, count), db_i32_array(at.accused, count),
-                  db_i32_array(at.attempt, count), db_i32_array(at.tokens, count),
-                  db_i64_array(at.cost, count)),
+                  db_i64((int64_t)burial->recompute_ns), db_uuid_array(at.job, count),
+                  db_i64_array(at.line, count), db_i32_array(at.chunk, count),
+                  db_i32_array(at.accused, count), db_i32_array(at.attempt, count),
+                  db_i32_array(at.tokens, count), db_i64_array(at.cost, count),
+                  db_i64_array(at.recompute, count), db_i64_array(at.unbooked, count)),
         &result);
 
     arena_release(&arena);

@@ -19,7 +19,9 @@ struct burial_request {
     bool accused; /* it was in the engine, and the death is proven */
     uint32_t attempt;
     uint32_t tokens;
-    uint64_t cost_ns; /* of this attempt */
+    uint64_t cost_ns;      /* of this attempt, */
+    uint64_t recompute_ns; /* and beside it, for reading again; */
+    uint64_t booked_ns;    /* of the latter, in commits that are known to have landed */
 };
 
 /* A worker whose end was seen. Times count from its registration; texts are borrowed. */
@@ -36,6 +38,7 @@ struct burial {
     uint64_t held_ns;
     uint64_t overhead_ns;
     uint64_t idle_ns;
+    uint64_t recompute_ns;
     const struct burial_request *requests;
     size_t count;
 };

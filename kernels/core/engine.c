@@ -232,6 +232,7 @@ bool engine_checkpoint(struct engine *engine, uint32_t *cursor, struct engine_ch
             .tokens_len = sequence_tokens_len(sequence),
             .logprobs = sequence_logprobs(sequence),
             .cost_ns = sequence->cost_ns,
+            .recompute_ns = sequence->recompute_ns,
             .moved = sequence->len > sequence->walked_len,
         };
         sequence->walked_len = sequence->len;
@@ -247,8 +248,8 @@ bool engine_look(const struct engine *engine, uint32_t *cursor, struct engine_lo
 
         if (sequence->state == SEQUENCE_FREE || sequence->state == SEQUENCE_FINISHED)
             continue;
-        *ret =
-            (struct engine_look){sequence->tag, sequence_tokens_len(sequence), sequence->cost_ns};
+        *ret = (struct engine_look){sequence->tag, sequence_tokens_len(sequence), sequence->cost_ns,
+                                    sequence->recompute_ns};
         return true;
     }
     return false;

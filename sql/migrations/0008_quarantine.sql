@@ -84,16 +84,16 @@ create index dead_letters_of_tenant on mserve.dead_letters (tenant, at desc);
 
 -- Of a worker whose parent process saw it end, with what it was at (consumer/recorder.h). The arrays
 -- are the requests that were in the engine (p_accused 1) or had left it without a commit that is known
--- (0); cost and tokens are of this attempt as last written down. What a death says of the accused
--- is p_cap and p_alone. p_ended is how its attempts ended (mserve.attempts.why).
+-- (0); cost, tokens and recompute are of this attempt as last written down, p_unbooked what of the latter
+-- no commit is known to have booked. What a death says of the accused is p_cap and p_alone. p_ended is how its attempts ended (mserve.attempts.why).
 --
 -- buried, late (its lease ran out meanwhile: only the accusation is new), or gone.
 create function mserve.bury_proven(
   p_worker uuid, p_token bigint, p_why text, p_ended text, p_proven boolean, p_signal integer,
   p_thread text, p_apart boolean, p_cap integer, p_alone integer,
-  p_held bigint, p_overhead bigint, p_idle bigint,
+  p_held bigint, p_overhead bigint, p_idle bigint, p_recompute bigint,
   p_jobs uuid[], p_lines bigint[], p_chunks integer[], p_accused integer[], p_attempts integer[],
-  p_tokens integer[], p_costs bigint[])
+  p_tokens integer[], p_costs bigint[], p_recomputes bigint[], p_unbooked bigint[])
 returns text language plpgsql as $$
 declare
   v_worker mserve.workers;
@@ -101,6 +101,8 @@ declare
   v_overhead bigint;
   v_idle bigint;
   v_lost bigint;
+  v_recompute bigint;
+  v_again bigint[];
   v_open integer := (select coalesce(sum(a), 0) from unnest(p_accused) a);
 begin
   select * into v_worker from mserve.workers w
@@ -113,7 +115,9 @@ begin
     perform from mserve.partitions p where p.owner = p_worker order by p.topic, p.part for update;
     v_held := greatest(v_worker.reported_ns, p_held);
     select greatest(p_overhead - coalesce(sum(l.overhead_ns), 0), 0),
-        greatest(p_idle - coalesce(sum(l.idle_ns), 0), 0) into v_overhead, v_idle
+        greatest(p_idle - coalesce(sum(l.idle_ns), 0), 0),
+        greatest(p_recompute - coalesce(sum(l.recompute_ns), 0), 0)
+      into v_overhead, v_idle, v_recompute
       from mserve.worker_ledger l where l.worker = p_worker;
     v_lost := v_held - v_worker.booked_ns + v_worker.wip_ns - v_overhead - v_idle;
     if v_lost < 0 then
@@ -121,39 +125,54 @@ begin
       v_overhead := 0;
       v_idle := 0;
     end if;
+    -- Reading again, by request; together no more than what the device says is not in the ledger: a
+    -- commit may have landed and its worker not lived to know.
+    v_recompute := least(v_recompute, v_lost);
+    select array_agg(case when o.of_all > v_recompute
+          then floor(o.ns::numeric * v_recompute / o.of_all)::bigint else o.ns end order by o.place)
+      into v_again
+      from (select u.place, n.ns, sum(n.ns) over () as of_all
+        from unnest(p_jobs, p_lines, p_unbooked) with ordinality u (job, line, ns, place)
+          cross join lateral (select case when exists (select from mserve.results r
+            where r.job = u.job and r.line = u.line) then 0 else u.ns end as ns) n) o;
+    v_recompute := coalesce((select sum(a) from unnest(v_again) a), 0);
+    v_lost := v_lost - v_recompute;
     v_worker.ledger_seq := v_worker.ledger_seq + 1;
     insert into mserve.worker_ledger (worker, seq, held_ns, rows_ns, wip_ns, shared_ns, recompute_ns,
         overhead_ns, idle_ns, lost_ns)
-      values (p_worker, v_worker.ledger_seq, v_held - v_worker.booked_ns, 0, -v_worker.wip_ns, 0, 0,
-        v_overhead, v_idle, v_lost);
+      values (p_worker, v_worker.ledger_seq, v_held - v_worker.booked_ns, 0, -v_worker.wip_ns, 0,
+        v_recompute, v_overhead, v_idle, v_lost);
     -- What a request had cost and no checkpoint holds. The numbers were written down one by one: where
     -- they come to more than the device's own, all of them shrink alike.
     with told as (
-      select u.job, u.line, u.attempt, u.tokens,
+      select u.job, u.line, u.attempt, u.tokens, u.recompute, u.again,
           case when own.job is not null then own.gpu_ns - own.before_ns else 0 end as kept_ns,
           case when own.job is not null then greatest(own.tokens - own.before_tokens, 0) else 0 end
             as kept,
           greatest(u.tokens - coalesce(c.tokens, 0), 0) as lost,
           greatest(u.cost - case when own.job is not null then own.gpu_ns - own.before_ns else 0 end,
             0) as lost_ns
-        from unnest(p_jobs, p_lines, p_attempts, p_tokens, p_costs)
-            u (job, line, attempt, tokens, cost)
+        from unnest(p_jobs, p_lines, p_attempts, p_tokens, p_costs, p_recomputes, v_again)
+            u (job, line, attempt, tokens, cost, recompute, again)
           left join mserve.checkpoints c on c.job = u.job and c.line = u.line
           left join mserve.checkpoints own on own.job = u.job and own.line = u.line
             and own.worker = p_worker and own.attempt = u.attempt
         where not exists (select from mserve.results r where r.job = u.job and r.line = u.line)),
     measured as (
       insert into mserve.attempts (worker, seq, job, line, attempt, gpu_ns, why, tokens_kept,
-          tokens_lost, kept_ns)
+          tokens_lost, kept_ns, recompute_ns)
         select p_worker, v_worker.ledger_seq, t.job, t.line, t.attempt,
             case when sum(t.lost_ns) over () > v_lost
               then floor(t.lost_ns::numeric * v_lost / sum(t.lost_ns) over ())::bigint
               else t.lost_ns end,
-            p_ended, t.kept, t.lost, t.kept_ns
+            p_ended, t.kept, t.lost, t.kept_ns, t.recompute
           from told t
         returning job, gpu_ns)
-    insert into mserve.job_deltas (job, lost_ns)
-      select job, sum(gpu_ns) from measured group by job having sum(gpu_ns) > 0 order by job;
+    insert into mserve.job_deltas (job, lost_ns, recompute_ns)
+      select job, sum(lost_ns), sum(recompute_ns) from (
+          select job, gpu_ns as lost_ns, 0 as recompute_ns from measured
+          union all select job, 0, again from told) d
+        group by job having sum(lost_ns) + sum(recompute_ns) > 0 order by job;
     update mserve.partitions p set owner = null where p.owner = p_worker;
     update mserve.workers set closed_at = clock_timestamp(), closed_why = p_why,
         ledger_seq = v_worker.ledger_seq, booked_ns = v_held, reported_ns = v_held, wip_ns = 0,

@@ -270,6 +270,80 @@ static void test_after_a_burial_in_time_there_is_no_other(void **state)
     queue_worker_close(&dead);
 }
 
+/* -------------------------------------------------------------------------------- reading again ---- */
+
+static int64_t recompute_of(const struct job *job, const char *table)
+{
+    char query[160], id[UUID_TEXT_SIZE];
+
+    snprintf(query, sizeof query,
+             "select sum(recompute_ns)::bigint from mserve.%s where job = '%s'", table,
+             uuid_format(job->job, id));
+    return pg_number(db, query);
+}
+
+/* The worker's books so far: it has read again for 30 ns, which a commit booked to that job. */
+static void read_again(struct queue_worker *worker, const struct job *job)
+{
+    struct queue_batch *batch = queue_batch(worker, job, 0, 0, ROW_COMPLETED);
+    struct commit_job of_job = {.job = job->job, .recompute_ns = 30};
+    struct commit_result result;
+
+    batch->batch.jobs = &of_job;
+    batch->batch.jobs_count = 1;
+    batch->batch.books.held_ns = batch->batch.books.recompute_ns = 30;
+    assert_int_equal(queue_commit(worker, batch, &result), ERR_OK);
+    free(batch);
+}
+
+/* Two jobs read again for 80 and for 50 ns; a commit booked 30 of these, and the worker knew of `knew`. */
+static void die_reading_again(const struct job jobs[2], uint64_t knew)
+{
+    struct queue_worker dead = worker_on("one");
+    struct burial_request requests[2];
+    struct burial burial = seen(&dead, &jobs[0], requests);
+    bool buried = false;
+
+    read_again(&dead, &jobs[0]);
+    requests[0].recompute_ns = 80;
+    requests[0].booked_ns = knew;
+    requests[1].job = jobs[1].job;
+    requests[1].recompute_ns = 50;
+    burial.recompute_ns = 130;
+    assert_int_equal(quarantine_bury(db, &burial, &buried), ERR_OK);
+    assert_true(buried);
+    queue_worker_close(&dead);
+}
+
+/* What a worker that died had read again since its last commit is on the bill of whom it read it for. */
+static void test_reading_again_is_booked_to_whom_it_was_for(void **state)
+{
+    const struct job jobs[2] = {queue_job(db, "a", 16, true), queue_job(db, "b", 16, true)};
+
+    (void)state;
+    die_reading_again(jobs, 30);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(recompute_of(&jobs[i], "attempts"), i == 0 ? 80 : 50);
+        assert_int_equal(recompute_of(&jobs[i], "job_deltas"), i == 0 ? 80 : 50);
+    }
+    assert_int_equal(pg_number(db, "select sum(recompute_ns) from mserve.worker_ledger"), 130);
+    assert_int_equal(pg_number(db, "select sum(recompute_ns) from mserve.bill where job is null"),
+                     0);
+    assert_int_equal(books_that_differ(), 0);
+}
+
+/* It did not live to know that its last commit had landed: no nanosecond is booked again. */
+static void test_reading_again_is_not_booked_again(void **state)
+{
+    const struct job jobs[2] = {queue_job(db, "a", 16, true), queue_job(db, "b", 16, true)};
+
+    (void)state;
+    die_reading_again(jobs, 0);
+    assert_int_equal(recompute_of(&jobs[0], "attempts"), 80);
+    assert_in_range(pg_number(db, "select sum(recompute_ns) from mserve.worker_ledger"), 128, 130);
+    assert_int_equal(books_that_differ(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +352,8 @@ int main(void)
         cmocka_unit_test_setup(test_a_burial_that_comes_late_books_nothing_and_accuses_once,
                                set_up),
         cmocka_unit_test_setup(test_after_a_burial_in_time_there_is_no_other, set_up),
+        cmocka_unit_test_setup(test_reading_again_is_booked_to_whom_it_was_for, set_up),
+        cmocka_unit_test_setup(test_reading_again_is_not_booked_again, set_up),
     };
     int failed;
 

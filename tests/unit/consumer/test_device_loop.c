@@ -31,6 +31,7 @@ struct bench {
     uint64_t shared_ns, recompute_ns, sampled; /* of all batches */
     uint64_t save_every_ns;                    /* set before it is opened; 0: never */
     uint64_t limit_ns;                         /* likewise: of a request's time; 0: none */
+    struct recorder *recorder;                 /* likewise; NULL: none */
 };
 
 static void on_opened(void *context, enum err err)
@@ -74,13 +75,16 @@ static void bench_open(struct bench *bench, double pace, uint32_t sequences_max,
         .ledger_interval_ns = 3600 * (uint64_t)CLOCK_NS_PER_S,
         .results_max = 64,
         .request_time_limit_ns = bench->limit_ns,
+        .recorder = bench->recorder,
         .on_opened = on_opened,
         .on_failed = on_failed,
         .on_room = on_room,
         .context = bench,
     };
 
-    *bench = (struct bench){.save_every_ns = bench->save_every_ns, .limit_ns = bench->limit_ns};
+    *bench = (struct bench){.save_every_ns = bench->save_every_ns,
+                            .limit_ns = bench->limit_ns,
+                            .recorder = bench->recorder};
     atomic_store(&bench->gauges.launch_until_ns, UINT64_MAX);
     mailbox_init(&bench->batches, -1);
     assert_int_equal(device_loop_start(&options, &bench->loop), ERR_OK);
@@ -764,6 +768,57 @@ static void test_an_outage_uses_up_no_time_limit(void **state)
     made_close(&made);
 }
 
+/*
+ * What a resumed request spends on reading again is in the recorder, and how much of it the books of a
+ * batch have goes with the batch: what is lost with a worker can be told from what was booked.
+ */
+static void test_reading_again_is_recorded(void **state)
+{
+    struct bench bench = {.save_every_ns = 20 * CLOCK_NS_PER_MS};
+    struct answer answer;
+    struct made made;
+    struct task *task;
+    uint32_t told = 0, ended = 0;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 2);
+    answer = undisturbed(&bench, &made, 0);
+    assert_int_equal(recorder_open(NULL, 4, &bench.recorder), ERR_OK);
+    task = long_task(&made, 0);
+    task_resume(
+        task,
+        &(struct checkpoint){.tokens = answer.tokens, .tokens_len = 3, .logprobs = answer.logprobs},
+        false);
+    bench_open(&bench, 1, 2, INTERVAL_NS);
+    post(&bench, long_task(&made, 1));
+    post(&bench, task);
+    while (ended < 2) {
+        struct batch *batch = next_batch(&bench);
+
+        for (uint32_t i = 0; i < batch->again_count; i++) {
+            const struct recorder_slot *slot = &bench.recorder->slot[batch->again[i].slot];
+
+            assert_int_equal(slot->line, 0); /* the other one reads for the first time */
+            assert_true(batch->again[i].recompute_ns > 0);
+            told++;
+        }
+        for (uint32_t i = 0; i < batch->count; i++) {
+            const struct task *done = batch->task[i];
+
+            assert_int_equal(bench.recorder->slot[done->slot].recompute_ns,
+                             done->cost.recompute_ns);
+            assert_true((done->index == 0) == (done->cost.recompute_ns > 0));
+        }
+        ended += batch->count;
+        batch_free(batch);
+    }
+    assert_int_equal(told, 1);
+    assert_int_equal(bench.recorder->head->recompute_ns, bench.recompute_ns);
+    bench_close(&bench);
+    recorder_close(bench.recorder);
+    made_close(&made);
+}
+
 /* A partition that is to go takes with it what runs, saved; what runs of others runs on. */
 static void test_what_leaves_is_saved_and_handed_over(void **state)
 {
@@ -892,6 +947,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_that_was_whole_is_told_at_once),
         cmocka_unit_test(test_a_time_limit_counts_what_ran_before),
         cmocka_unit_test(test_an_outage_uses_up_no_time_limit),
+        cmocka_unit_test(test_reading_again_is_recorded),
         cmocka_unit_test(test_what_leaves_is_saved_and_handed_over),
         cmocka_unit_test(test_what_nobody_wants_is_not_saved),
         cmocka_unit_test(test_a_bad_checkpoint_goes_before_a_new_one_comes),

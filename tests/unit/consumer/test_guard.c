@@ -60,9 +60,10 @@ static struct recorder *busy_recorder(void)
     recorder_register(recorder, uuid_of(9), 77, 0);
     for (int i = 0; i < 4; i++)
         assert_int_equal(recorder_begin(recorder, uuid_of(1), 10 + i, 0, 1), i);
-    recorder_progress(recorder, 1, 5, 500);
-    recorder_ended(recorder, 3, 7, 700);
-    recorder_device(recorder, &(struct recorder_device){3, 9000, 100, 200, 12});
+    recorder_progress(recorder, 1, 5, 500, 50);
+    recorder_booked(recorder, 1, 20);
+    recorder_ended(recorder, 3, 7, 700, 70);
+    recorder_device(recorder, &(struct recorder_device){3, 9000, 100, 200, 120, 12});
     return recorder;
 }
 
@@ -97,7 +98,11 @@ static void test_a_crash_accuses_what_ran(void **state)
     assert_int_equal(accused(&burial), 3);
     assert_false(requests[3].accused);
     assert_int_equal(requests[1].tokens, 5);
+    assert_int_equal(requests[1].recompute_ns, 50);
+    assert_int_equal(requests[1].booked_ns, 20);
     assert_int_equal(requests[3].cost_ns, 700);
+    assert_int_equal(requests[3].recompute_ns, 70);
+    assert_int_equal(burial.recompute_ns, 120);
     assert_int_equal(burial.charge.cap, 1);
     assert_int_equal(burial.charge.deaths_alone, 0);
     assert_int_equal(burial.held_ns, 9000);

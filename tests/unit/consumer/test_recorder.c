@@ -39,7 +39,7 @@ static void test_slots_are_taken_and_given_back(void **state)
     assert_int_equal(recorder_begin(recorder, uuid_of(1), 1, 0, 1), 0);
     assert_int_equal(recorder_begin(recorder, uuid_of(1), 2, 0, 1), 1);
     assert_int_equal(recorder_begin(recorder, uuid_of(1), 3, 0, 1), RECORDER_NONE);
-    recorder_ended(recorder, 0, 4, 400);
+    recorder_ended(recorder, 0, 4, 400, 40);
     assert_int_equal(recorder_in_use(recorder, in_use, 2), 2);
     recorder_free(recorder, 0);
     assert_int_equal(recorder_in_use(recorder, in_use, 2), 1);
@@ -54,8 +54,9 @@ static void test_nothing_is_recorded_without_one(void **state)
 {
     (void)state;
     assert_int_equal(recorder_begin(NULL, uuid_of(1), 1, 0, 1), RECORDER_NONE);
-    recorder_progress(NULL, 0, 1, 1);
-    recorder_ended(NULL, RECORDER_NONE, 1, 1);
+    recorder_progress(NULL, 0, 1, 1, 1);
+    recorder_ended(NULL, RECORDER_NONE, 1, 1, 1);
+    recorder_booked(NULL, 0, 1);
     recorder_free(NULL, RECORDER_NONE);
     recorder_register(NULL, uuid_of(1), 1, 0);
     recorder_device(NULL, &(struct recorder_device){0});
@@ -86,7 +87,7 @@ static void test_a_dead_child_has_left_its_numbers(void **state)
     if (child == 0) {
         recorder_catch_crashes(recorder);
         recorder_register(recorder, uuid_of(5), 42, 0);
-        recorder_progress(recorder, recorder_begin(recorder, uuid_of(1), 7, 3, 2), 11, 1100);
+        recorder_progress(recorder, recorder_begin(recorder, uuid_of(1), 7, 3, 2), 11, 1100, 110);
         recorder_device(recorder, &(struct recorder_device){.moves = 9, .sampled = 11});
         abort();
     }
