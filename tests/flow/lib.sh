@@ -83,9 +83,10 @@ bail() {
     done_testing
 }
 
-# Tries a command every 50 ms until it succeeds; fails after so many seconds.
+# Tries a command every 50 ms until it succeeds; fails after so many seconds. Whoever waits for ten gets
+# thirty: a machine that is busy with something else is no failure.
 wait_until() { # wait_until SECONDS COMMAND...
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + ($1 < 10 || $1 > 30 ? $1 : 30)))
     shift
     until "$@"; do
         [ $SECONDS -lt $end ] || return 1

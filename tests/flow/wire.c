@@ -24,7 +24,7 @@
 
 #include <cmocka.h>
 
-enum { PAIRS_MAX = 32, READ_BYTES = 1 << 16, STRIKE_WAIT_S = 10 };
+enum { PAIRS_MAX = 32, READ_BYTES = 1 << 16, STRIKE_WAIT_S = 60 };
 
 /* One connection: fd[side] and what came from there but is not forwarded yet. */
 struct pair {
