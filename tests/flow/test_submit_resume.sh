@@ -29,7 +29,7 @@ PY
 ok "migrate" mserve migrate
 ok "topics" mserve topics
 # An upload lasts: of its 625 chunks 64 at most are written down at once, and then it rests a moment.
-sql "create function public.linger() returns trigger language plpgsql as 'begin perform pg_sleep(0.15); return new; end';
+sql "create function public.linger() returns trigger language plpgsql as 'begin perform pg_sleep(0.08); return new; end';
      create trigger linger before insert on mserve.chunks for each statement execute function public.linger()"
 
 # How long it takes undisturbed, in ms, so that kills land on the way.
