@@ -9,10 +9,18 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* Before each difference but the first. */
+static struct buffer *next(struct buffer *to)
+{
+    if (to->len > 0)
+        buffer_add_text(to, ", ");
+    return to;
+}
+
 static void add_difference(struct buffer *to, const char *option, const char *there,
                            const char *here)
 {
-    buffer_printf(to, "%s%s %s there and %s here", to->len > 0 ? ", " : "", option, there, here);
+    buffer_printf(next(to), "%s %s there and %s here", option, there, here);
 }
 
 static void compare_text(struct buffer *to, const char *option, struct slice there,
@@ -36,14 +44,14 @@ static void compare(const struct submit *submit, const struct db_result *result,
     if (submit->options->window != NULL && db_get_i64(result, 0, 4) != (int64_t)submit->window_ms)
         add_difference(to, "--completion-window", db_get_slice(result, 0, 3).data, submit->window);
     if (priority != submit->priority)
-        buffer_printf(to, "%s--priority %" PRId32 " there and %" PRId32 " here",
-                      to->len > 0 ? ", " : "", priority, submit->priority);
+        buffer_printf(next(to), "--priority %" PRId32 " there and %" PRId32 " here", priority,
+                      submit->priority);
     if (!db_get_bool(result, 0, 6))
-        buffer_printf(to, "%sother --metadata", to->len > 0 ? ", " : "");
+        buffer_add_text(next(to), "other --metadata");
     if (to->len == 0 &&
         (db_is_null(result, 0, 2) != (submit->scan.model == NULL) ||
          (submit->scan.model != NULL && strcmp(model.data, submit->scan.model) != 0)))
-        buffer_printf(to, "other models in the valid lines, as --any-model makes them");
+        buffer_add_text(to, "other models in the valid lines, as --any-model makes them");
 }
 
 /* The topic of an upload that began before its tier got another: no worker of the tier reads it. */

@@ -126,18 +126,24 @@ struct job queue_job(struct db *db, const char *key, uint32_t lines, bool sealed
     return job;
 }
 
-struct queue_worker queue_worker(const char *name, uint64_t lease_ms, uint32_t wanted)
+struct lease_spec queue_spec(const char *name, uint64_t lease_ms)
 {
     static const struct slice topic = {"t", 1};
-    struct lease_spec spec = {.name = name,
-                              .host = "test",
-                              .pid = getpid(),
-                              .topics = &topic,
-                              .topics_count = 1,
-                              .device = "cpu",
-                              .price_per_hour = 3.6,
-                              .currency = "EUR",
-                              .lease_ms = lease_ms};
+
+    return (struct lease_spec){.name = name,
+                               .host = "test",
+                               .pid = getpid(),
+                               .topics = &topic,
+                               .topics_count = 1,
+                               .device = "cpu",
+                               .price_per_hour = 3.6,
+                               .currency = "EUR",
+                               .lease_ms = lease_ms};
+}
+
+struct queue_worker queue_worker(const char *name, uint64_t lease_ms, uint32_t wanted)
+{
+    struct lease_spec spec = queue_spec(name, lease_ms);
     struct db_options options = pg_options();
     struct queue_worker worker = {.db = pg_connect()};
 

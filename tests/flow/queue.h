@@ -38,6 +38,9 @@ struct queue_worker {
     int64_t seq; /* of its last commit that landed */
 };
 
+/* What a worker of the topic "t" says of itself; `name` is borrowed. */
+struct lease_spec queue_spec(const char *name, uint64_t lease_ms);
+
 struct queue_worker queue_worker(const char *name, uint64_t lease_ms, uint32_t wanted);
 void queue_worker_claim(struct queue_worker *worker, uint32_t wanted);
 bool queue_worker_holds(const struct queue_worker *worker, const struct job *job, uint32_t line);

@@ -100,22 +100,14 @@ static void expect_number(struct walk *walk, const char *what, int64_t number, i
 
 static void enlist(struct walk *walk, struct actor *actor)
 {
-    static const struct slice topic = {"t", 1};
     char name[8];
-    struct lease_spec spec = {.name = name,
-                              .host = "test",
-                              .pid = getpid(),
-                              .topics = &topic,
-                              .topics_count = 1,
-                              .device = "cpu",
-                              .price_per_hour = 1,
-                              .currency = "EUR",
-                              .lease_ms = LEASE_MS};
+    struct lease_spec spec;
     struct queue_worker q = actor->q;
 
     walk->step = "register";
     assert_true(walk->workers < MODEL_WORKERS);
     snprintf(name, sizeof(name), "w%02d", walk->workers % MODEL_WORKERS);
+    spec = queue_spec(name, LEASE_MS);
     q.partitions_count = 0;
     q.seq = 0;
     *actor = (struct actor){.q = q, .index = walk->workers++};
