@@ -1,46 +1,21 @@
-/* source.c: begin a range, read it, see what is missing, go on with the next chunk. */
-#include "consumer/source.h"
+/*
+ * source.c: begin a range, read it, see what is missing, go on with the next chunk. What a message
+ * becomes is in source_lines.c.
+ */
+#include "consumer/source_inside.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "config/backoff.h"
 #include "config/clock.h"
 #include "config/failpoint.h"
 #include "config/log.h"
-#include "consumer/resume.h"
 #include "consumer/task.h"
-#include "producer/message.h"
 
 enum {
     MESSAGES_AT_ONCE = 256,
     SILENCE_MS = 10000, /* after which it is asked whether the log still holds the range */
-    RETRY_MS = 500,
-};
-
-struct source {
-    int32_t part;
-    struct mail_list chunks;     /* behind the one being read */
-    struct claim_chunk *reading; /* NULL: none */
-    uint8_t seen[CHUNK_MAP_BYTES];
-    uint32_t found;              /* open lines of it that became tasks */
-    uint32_t unreadable;         /* messages of its range, in this reading */
-    struct arena arena;          /* of its checkpoints */
-    struct checkpoint_row *left; /* [left_count] what earlier attempts left, by line */
-    uint32_t left_count;
-    uint32_t resumed;         /* tasks that go on from one */
-    bool asked;               /* for its checkpoints */
-    bool begun;               /* its range was given to the reader */
-    bool again;               /* it is read for the second time */
-    bool told;                /* that it cannot be read */
-    bool refused;             /* a body was not had from the store: nothing is known of its line */
-    struct arena known_arena; /* of `known` */
-    struct quarantine_line *known; /* [known_count] what deaths say of its lines, by line */
-    uint32_t known_count;
-    bool judged;       /* that was asked for */
-    uint64_t wait_ns;  /* not before this time, after a failure */
-    uint64_t moved_ns; /* when something last came, or could not have come */
 };
 
 struct source *source_new(int32_t part)
@@ -72,7 +47,7 @@ void source_add(struct source *source, struct claim_chunk *chunk)
 
 /* ------------------------------------------------------------------------------ tasks made ---- */
 
-static void add_task(struct source *source, struct source_tools *tools, struct task *task)
+void source_add_task(struct source *source, struct source_tools *tools, struct task *task)
 {
     struct gauges *gauges = tools->gauges;
 
@@ -93,26 +68,17 @@ static bool has_room(const struct source_tools *tools)
            atomic_load_explicit(&gauges->ready_bytes, memory_order_relaxed) < tools->bytes_max;
 }
 
-static bool is_open_line(const struct source *source, uint32_t index)
+bool source_is_open(const struct source *source, uint32_t index)
 {
     return !claim_line_is_done(source->reading, index) &&
            !(source->seen[index / 8] & (0x80u >> (index % 8)));
 }
 
-static struct task *new_task(const struct source *source, uint32_t index, struct slice custom_id)
+struct task *source_new_task(const struct source *source, uint32_t index, struct slice custom_id)
 {
     struct task *task = task_new(source->reading, index, custom_id, (struct slice){NULL, 0});
 
     task->bytes = sizeof *task + custom_id.len;
-    return task;
-}
-
-static struct task *unreadable_task(const struct source *source, uint32_t index,
-                                    struct slice custom_id, const char *message)
-{
-    struct task *task = new_task(source, index, custom_id);
-
-    task_fail(task, 0, NULL, "request_unreadable", message, NULL);
     return task;
 }
 
@@ -145,9 +111,9 @@ static void next_chunk(struct source *source)
 }
 
 /* Before what could not be had now is asked for again. */
-static void wait_a_while(struct source *source, uint64_t now_ns)
+void source_wait_a_while(struct source *source, uint64_t now_ns)
 {
-    source->wait_ns = now_ns + backoff_jitter(RETRY_MS) * (uint64_t)CLOCK_NS_PER_MS;
+    source->wait_ns = now_ns + backoff_jitter(SOURCE_RETRY_MS) * (uint64_t)CLOCK_NS_PER_MS;
 }
 
 static void log_resumed(const struct source *source)
@@ -214,17 +180,17 @@ static bool end_unread(struct source *source, struct source_tools *tools, uint64
     arena_clear(&tools->arena);
     err = store_custom_ids(tools->store, chunk, &tools->arena, custom_id);
     if (err && err != ERR_NOT_FOUND) {
-        wait_a_while(source, now_ns);
+        source_wait_a_while(source, now_ns);
         return false;
     }
     for (uint32_t i = 0; !err && i < chunk->lines; i++) {
         struct task *task;
 
-        if (!is_open_line(source, i))
+        if (!source_is_open(source, i))
             continue;
-        task = new_task(source, i, custom_id[i]);
+        task = source_new_task(source, i, custom_id[i]);
         end(task);
-        add_task(source, tools, task);
+        source_add_task(source, tools, task);
     }
     leave_chunk(source, tools); /* where the index has lost the chunk, it has lost its job too */
     return true;
@@ -258,184 +224,7 @@ static bool fail_unreadable(struct source *source, struct source_tools *tools, u
     return end_unread(source, tools, now_ns, end_as_unreadable);
 }
 
-/* ---------------------------------------------------------------------------- checkpoints ---- */
-
-/*
- * Whoever held the partition before may have left some; its first holder finds none. False: the
- * database cannot be asked now. It is waited for: to begin anew instead would throw work away.
- */
-static bool ask_for_checkpoints(struct source *source, struct source_tools *tools, uint64_t now_ns)
-{
-    const struct claim_chunk *chunk = source->reading;
-
-    if (chunk->partition->epoch > 1 && store_checkpoints(tools->store, chunk, &source->arena,
-                                                         &source->left, &source->left_count)) {
-        source->left_count = 0;
-        wait_a_while(source, now_ns);
-        return false;
-    }
-    source->asked = true;
-    return true;
-}
-
-static int by_line(const void *key, const void *element)
-{
-    int64_t line = *(const int64_t *)key, other = ((const struct checkpoint_row *)element)->line;
-
-    return (line > other) - (line < other);
-}
-
-static void resume(struct source *source, struct source_tools *tools, struct task *task)
-{
-    int64_t line = task->chunk->first_line + task->index;
-    const struct checkpoint_row *row;
-
-    if (source->left_count == 0 || task->state == TASK_ENDED)
-        return;
-    row = bsearch(&line, source->left, source->left_count, sizeof *source->left, by_line);
-    if (!row)
-        return;
-    resume_task(task, row, tools->model, &tools->arena);
-    source->resumed += task->resumed_len > 0;
-}
-
-/* ------------------------------------------------------------------------------- suspects ---- */
-
-/* False: the database cannot be asked now. It is waited for: to run one unawares may kill again. */
-static bool ask_for_suspects(struct source *source, struct source_tools *tools, uint64_t now_ns)
-{
-    const struct claim_chunk *chunk = source->reading;
-
-    if (chunk->suspect && store_suspects(tools->store, chunk, &source->known_arena, &source->known,
-                                         &source->known_count)) {
-        source->known_count = 0;
-        wait_a_while(source, now_ns);
-        return false;
-    }
-    if (source->known_count > 0)
-        log_info("chunk.suspect", "job=%s chunk=%d lines=%u", chunk->job->hex, chunk->chunk,
-                 source->known_count);
-    source->judged = true;
-    return true;
-}
-
-static enum quarantine_verdict verdict_of(const struct source *source,
-                                          const struct source_tools *tools, uint32_t index,
-                                          uint32_t *ret_cap)
-{
-    const int64_t line = source->reading->first_line + index;
-
-    for (uint32_t i = 0; i < source->known_count; i++)
-        if (source->known[i].line == line)
-            return quarantine_judge(&source->known[i].evidence, &tools->limits, ret_cap);
-    return QUARANTINE_FREE;
-}
-
-/* NULL: what has to be told first could not be told now; the line is missed in this reading. */
-static struct task *guilty_task(struct source *source, struct source_tools *tools, uint32_t index,
-                                const struct message *message)
-{
-    struct slice body = message->body;
-    struct task *task;
-
-    arena_clear(&tools->arena);
-    if (message->has_blob && store_body(tools->store, message->blob, &tools->arena, &body))
-        body = SLICE("null"); /* it is gone, but so is the request */
-    if (store_dead_letter(tools->store, source->reading, index, message->custom_id, body,
-                          &tools->arena)) {
-        source->refused = true;
-        return NULL;
-    }
-    log_error("request.guilty",
-              "job=%s line=%lld msg=\"every worker that ran it alone died; it fails\"",
-              source->reading->job->hex, (long long)source->reading->first_line + index);
-    task = new_task(source, index, message->custom_id);
-    task_fail(task, 0, NULL, "worker_crashed",
-              "Every worker that ran this request alone died of it; it will not be run again.",
-              NULL);
-    return task;
-}
-
-/* ------------------------------------------------------------------------------- messages ---- */
-
-/*
- * The task of a message that carries a digest only. While the database is away nothing could be
- * committed either, so it is waited for. NULL: not now; the line is missed in this reading.
- */
-static struct task *task_of_blob(struct source *source, struct source_tools *tools, uint32_t index,
-                                 const struct message *message)
-{
-    const struct timespec pause = {.tv_nsec = backoff_jitter(RETRY_MS) * (long)CLOCK_NS_PER_MS};
-
-    while (!tools->must_leave(tools->context) && !claim_chunk_is_leaving(source->reading)) {
-        struct slice body;
-        enum err err;
-
-        arena_clear(&tools->arena);
-        err = store_body(tools->store, message->blob, &tools->arena, &body);
-        if (!err)
-            return prepare_task(&tools->prepare, source->reading, index, message->custom_id, body);
-        if (err == ERR_NOT_FOUND)
-            return unreadable_task(source, index, message->custom_id,
-                                   "The body, stored aside for its size, is not there any more.");
-        if (err == ERR_INPUT)
-            return unreadable_task(source, index, message->custom_id,
-                                   "The body, stored aside for its size, is damaged.");
-        if (!err_may_retry(err))
-            break;
-        nanosleep(&pause, NULL);
-    }
-    source->refused = true;
-    return NULL;
-}
-
-static struct task *task_of_message(struct source *source, struct source_tools *tools,
-                                    uint32_t index, const struct message *message)
-{
-    struct claim_chunk *chunk = source->reading;
-    uint32_t cap = 0;
-    struct task *task;
-
-    if (verdict_of(source, tools, index, &cap) == QUARANTINE_GUILTY)
-        return guilty_task(source, tools, index, message);
-    recorder_prepare(tools->recorder, chunk->job->id, chunk->first_line + index, chunk->chunk);
-    if (message->error.len > 0)
-        task = prepare_invalid(&tools->prepare, chunk, index, message->custom_id, message->error);
-    else if (message->has_blob)
-        task = task_of_blob(source, tools, index, message);
-    else
-        task = prepare_task(&tools->prepare, chunk, index, message->custom_id, message->body);
-    if (task) {
-        task->cap = cap;
-        resume(source, tools, task);
-    }
-    recorder_prepared(tools->recorder);
-    return task;
-}
-
-static void take_message(struct source *source, struct source_tools *tools,
-                         const rd_kafka_message_t *raw)
-{
-    struct claim_chunk *chunk = source->reading;
-    struct message message;
-    struct task *task;
-    uint32_t index;
-
-    if (message_decode(raw, &message, NULL)) {
-        source->unreadable++;
-        return;
-    }
-    if (memcmp(message.job, chunk->job->id.bytes, sizeof message.job) != 0 ||
-        message.chunk != (uint32_t)chunk->chunk || message.line < (uint64_t)chunk->first_line ||
-        message.line >= (uint64_t)chunk->first_line + chunk->lines)
-        return;
-    index = (uint32_t)(message.line - (uint64_t)chunk->first_line);
-    if (!is_open_line(source, index))
-        return;
-    task = task_of_message(source, tools, index, &message);
-    if (task)
-        add_task(source, tools, task);
-}
+/* ------------------------------------------------------------------------------- reading ---- */
 
 /* The range is through: the next chunk, or once more, or what is left over has its outcome. */
 static bool end_range(struct source *source, struct source_tools *tools, uint64_t now_ns)
@@ -463,7 +252,7 @@ static bool read_some(struct source *source, struct source_tools *tools, uint64_
     enum err err = log_reader_read(tools->reader, source->part, message, MESSAGES_AT_ONCE, &got);
 
     for (size_t i = 0; i < got.count; i++) {
-        take_message(source, tools, message[i]);
+        source_take_message(source, tools, message[i]);
         rd_kafka_message_destroy(message[i]);
     }
     source->unreadable += got.unreadable;
@@ -493,7 +282,7 @@ static bool begin_range(struct source *source, struct source_tools *tools, uint6
     if (err == ERR_NOT_FOUND)
         source->again = true; /* what is to be told to people is asked for twice */
     if (err) {
-        wait_a_while(source, now_ns);
+        source_wait_a_while(source, now_ns);
         return false;
     }
     source->begun = true;
@@ -540,9 +329,9 @@ bool source_serve(struct source *source, struct source_tools *tools, uint64_t no
     }
     if (claim_job_wish(source->reading->job) != WISH_RUN)
         return end_unread(source, tools, now_ns, end_as_wished);
-    if (!source->asked && !ask_for_checkpoints(source, tools, now_ns))
+    if (!source->asked && !source_ask_for_checkpoints(source, tools, now_ns))
         return false;
-    if (!source->judged && !ask_for_suspects(source, tools, now_ns))
+    if (!source->judged && !source_ask_for_suspects(source, tools, now_ns))
         return false;
     if (!source->begun)
         return begin_range(source, tools, now_ns);
