@@ -356,81 +356,69 @@ static void test_a_damaged_body_fails_its_line(void **state)
 /* A database that refuses the question says nothing of the body: the line is looked for again. */
 static void test_a_question_refused_fails_no_line(void **state)
 {
-    struct bench bench;
+    struct bench *bench = *state;
     struct task *task[LINES];
 
-    (void)state;
-    bench_open(&bench);
     the_log[2].kind = BLOB;
     body_err = ERR_DENIED;
-    assert_int_equal(serve(&bench, task), LINES - 1);
+    assert_int_equal(serve(bench, task), LINES - 1);
     assert_null(task[2]);
-    assert_true(atomic_load(&bench.made.chunk->incomplete));
-    assert_false(atomic_load(&bench.made.chunk->missing));
+    assert_true(atomic_load(&bench->made.chunk->incomplete));
+    assert_false(atomic_load(&bench->made.chunk->missing));
     free_all(task);
-    bench_close(&bench);
 }
 
 /* Messages that are none, and offsets that cannot be read: these lines fail, under their names. */
 static void test_lines_that_cannot_be_read_fail(void **state)
 {
-    struct bench bench;
+    struct bench *bench = *state;
     struct task *task[LINES];
 
-    (void)state;
-    bench_open(&bench);
     the_log[0].kind = GARBAGE;
     the_log[3].kind = HOLE;
-    assert_int_equal(serve(&bench, task), LINES);
+    assert_int_equal(serve(bench, task), LINES);
     assert_unreadable(task[0], "index-0");
     assert_unreadable(task[3], "index-3");
     assert_int_equal(task[1]->state, TASK_READY);
     assert_int_equal(reader.begun, 2);
-    assert_int_equal(bench.chunks_read, 1);
-    assert_false(atomic_load(&bench.made.chunk->incomplete));
-    assert_int_equal(atomic_load(&bench.gauges.unread_lines), 0);
+    assert_int_equal(bench->chunks_read, 1);
+    assert_false(atomic_load(&bench->made.chunk->incomplete));
+    assert_int_equal(atomic_load(&bench->gauges.unread_lines), 0);
     free_all(task);
-    bench_close(&bench);
 }
 
 /* While the index cannot be asked for names, they wait; nothing is given up. */
 static void test_names_are_waited_for(void **state)
 {
-    struct bench bench;
+    struct bench *bench = *state;
     struct task *task[LINES];
 
-    (void)state;
-    bench_open(&bench);
     the_log[0].kind = GARBAGE;
     names_err = ERR_DATABASE;
-    assert_int_equal(serve(&bench, task), LINES - 1);
+    assert_int_equal(serve(bench, task), LINES - 1);
     free_all(task);
-    assert_int_equal(bench.chunks_read, 0);
+    assert_int_equal(bench->chunks_read, 0);
     names_err = ERR_OK;
-    bench.now_ns += CLOCK_NS_PER_S;
-    assert_int_equal(serve(&bench, task), 1);
+    bench->now_ns += CLOCK_NS_PER_S;
+    assert_int_equal(serve(bench, task), 1);
     assert_unreadable(task[0], "index-0");
     free_all(task);
-    bench_close(&bench);
 }
 
 /* One unreadable message, two lines missing: one of them is lost, and nobody knows which. */
 static void test_lines_that_are_lost_are_set_aside(void **state)
 {
-    struct bench bench;
+    struct bench *bench = *state;
     struct task *task[LINES];
 
-    (void)state;
-    bench_open(&bench);
     the_log[0].kind = GARBAGE;
     the_log[1].line = 2;
-    assert_int_equal(serve(&bench, task), 2);
+    assert_int_equal(serve(bench, task), 2);
     assert_null(task[0]);
     assert_null(task[1]);
-    assert_true(atomic_load(&bench.made.chunk->incomplete));
-    assert_true(atomic_load(&bench.made.chunk->missing));
+    assert_true(atomic_load(&bench->made.chunk->incomplete));
+    assert_true(atomic_load(&bench->made.chunk->missing));
     free_all(task);
-    bench_close(&bench);
 }
 
 /* A log that does not hold the range is asked once more after a while: if it still does not, the chunk
@@ -462,43 +450,37 @@ static void test_a_range_that_is_gone_is_asked_for_twice(void **state)
 /* The log says that it holds the range, and nothing comes: it is begun anew, and then it comes. */
 static void test_a_silent_reader_is_begun_anew(void **state)
 {
-    struct bench bench;
+    struct bench *bench = *state;
     struct task *task[LINES];
 
-    (void)state;
-    bench_open(&bench);
     reader.mute = true;
-    assert_int_equal(serve(&bench, task), 0);
+    assert_int_equal(serve(bench, task), 0);
     reader.check = ERR_BROKER; /* a broker that does not answer is waited for */
-    bench.now_ns += 11 * (uint64_t)CLOCK_NS_PER_S;
-    assert_int_equal(serve(&bench, task), 0);
+    bench->now_ns += 11 * (uint64_t)CLOCK_NS_PER_S;
+    assert_int_equal(serve(bench, task), 0);
     assert_int_equal(reader.dropped, 0);
     reader.check = ERR_OK;
-    bench.now_ns += 11 * (uint64_t)CLOCK_NS_PER_S;
-    assert_int_equal(serve(&bench, task), LINES);
+    bench->now_ns += 11 * (uint64_t)CLOCK_NS_PER_S;
+    assert_int_equal(serve(bench, task), LINES);
     assert_int_equal(reader.dropped, 1);
     assert_int_equal(reader.begun, 2);
     free_all(task);
-    bench_close(&bench);
 }
 
 /* Time in which nothing was read, because too much waits for the device, is no silence. */
 static void test_a_full_device_is_no_silence(void **state)
 {
-    struct bench bench;
+    struct bench *bench = *state;
     struct task *task[LINES];
 
-    (void)state;
-    bench_open(&bench);
     reader.mute = true;
-    assert_int_equal(serve(&bench, task), 0);
-    bench.tools.requests_max = 0;
-    bench.now_ns += 60 * (uint64_t)CLOCK_NS_PER_S;
-    assert_int_equal(serve(&bench, task), 0);
-    bench.tools.requests_max = 100;
-    assert_int_equal(serve(&bench, task), 0);
+    assert_int_equal(serve(bench, task), 0);
+    bench->tools.requests_max = 0;
+    bench->now_ns += 60 * (uint64_t)CLOCK_NS_PER_S;
+    assert_int_equal(serve(bench, task), 0);
+    bench->tools.requests_max = 100;
+    assert_int_equal(serve(bench, task), 0);
     assert_int_equal(reader.dropped, 0);
-    bench_close(&bench);
 }
 
 /* -------------------------------------------------------------- what earlier attempts left ---- */
@@ -617,15 +599,12 @@ static void test_checkpoints_are_waited_for(void **state)
 /* Nobody held the partition before: the question is not asked. */
 static void test_the_first_holder_asks_for_no_checkpoints(void **state)
 {
-    struct bench bench;
+    struct bench *bench = *state;
     struct task *task[LINES];
 
-    (void)state;
-    bench_open(&bench);
-    assert_int_equal(serve(&bench, task), LINES);
+    assert_int_equal(serve(bench, task), LINES);
     assert_int_equal(left.asked, 0);
     free_all(task);
-    bench_close(&bench);
 }
 
 /* What killed every worker that ran it alone is told of, fails and does not run; another runs apart. */
@@ -634,23 +613,20 @@ static void test_suspects_are_judged_before_they_are_read(void **state)
     struct quarantine_line known[] = {{.line = 1, .evidence = {.cap = 1, .deaths_alone = 3}},
                                       {.line = 2, .evidence = {.cap = 4}}};
     struct task *task[LINES];
-    struct bench bench;
+    struct bench *bench = *state;
 
-    (void)state;
-    bench_open(&bench);
-    bench.made.chunk->suspect = true;
-    bench.tools.limits = (struct quarantine_limits){3, 5, 3};
+    bench->made.chunk->suspect = true;
+    bench->tools.limits = (struct quarantine_limits){3, 5, 3};
     suspects = known;
     suspects_count = 2;
     letters = 0;
-    assert_int_equal(serve(&bench, task), LINES);
+    assert_int_equal(serve(bench, task), LINES);
     assert_int_equal(letters, 1);
     assert_string_equal(task[1]->error.code, "worker_crashed");
     assert_int_equal(task[2]->cap, 4);
     assert_int_equal(task[0]->cap, 0);
     free_all(task);
     suspects_count = 0;
-    bench_close(&bench);
 }
 
 /* A verdict that cannot be told now is none yet: its line is left for another reading. */
@@ -658,41 +634,55 @@ static void test_a_letter_that_cannot_be_sent_leaves_its_line(void **state)
 {
     struct quarantine_line known[] = {{.line = 1, .evidence = {.cap = 1, .deaths_alone = 3}}};
     struct task *task[LINES];
-    struct bench bench;
+    struct bench *bench = *state;
 
-    (void)state;
-    bench_open(&bench);
-    bench.made.chunk->suspect = true;
-    bench.tools.limits = (struct quarantine_limits){3, 5, 3};
+    bench->made.chunk->suspect = true;
+    bench->tools.limits = (struct quarantine_limits){3, 5, 3};
     suspects = known;
     suspects_count = 1;
     letter_err = ERR_BROKER;
-    serve(&bench, task);
+    serve(bench, task);
     assert_null(task[1]);
     assert_non_null(task[0]);
     free_all(task);
     suspects_count = 0;
     letter_err = ERR_OK;
-    bench_close(&bench);
 }
+
+static int set_up(void **state)
+{
+    static struct bench bench;
+
+    bench_open(&bench);
+    *state = &bench;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    bench_close(*state);
+    return 0;
+}
+
+#define WITH_BENCH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_damaged_body_fails_its_line),
-        cmocka_unit_test(test_a_question_refused_fails_no_line),
-        cmocka_unit_test(test_lines_that_cannot_be_read_fail),
-        cmocka_unit_test(test_names_are_waited_for),
-        cmocka_unit_test(test_lines_that_are_lost_are_set_aside),
+        WITH_BENCH(test_a_question_refused_fails_no_line),
+        WITH_BENCH(test_lines_that_cannot_be_read_fail),
+        WITH_BENCH(test_names_are_waited_for),
+        WITH_BENCH(test_lines_that_are_lost_are_set_aside),
         cmocka_unit_test(test_a_range_that_is_gone_is_asked_for_twice),
-        cmocka_unit_test(test_a_silent_reader_is_begun_anew),
-        cmocka_unit_test(test_a_full_device_is_no_silence),
+        WITH_BENCH(test_a_silent_reader_is_begun_anew),
+        WITH_BENCH(test_a_full_device_is_no_silence),
         cmocka_unit_test(test_a_request_goes_on_from_its_checkpoint),
         cmocka_unit_test(test_a_request_with_a_bad_checkpoint_begins_anew),
         cmocka_unit_test(test_checkpoints_are_waited_for),
-        cmocka_unit_test(test_the_first_holder_asks_for_no_checkpoints),
-        cmocka_unit_test(test_suspects_are_judged_before_they_are_read),
-        cmocka_unit_test(test_a_letter_that_cannot_be_sent_leaves_its_line),
+        WITH_BENCH(test_the_first_holder_asks_for_no_checkpoints),
+        WITH_BENCH(test_suspects_are_judged_before_they_are_read),
+        WITH_BENCH(test_a_letter_that_cannot_be_sent_leaves_its_line),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
