@@ -378,11 +378,7 @@ static enum err start(struct worker *worker)
         err = notices_open(&notices, &worker->notices);
     if (!err)
         err = start_committer(worker);
-    if (!err)
-        err = start_device(worker);
-    if (!err)
-        worker_catch_signals(worker);
-    return err;
+    return err ? err : start_device(worker);
 }
 
 /* The threads ring one another to their end: all of them end before anything is freed. */
@@ -413,6 +409,7 @@ enum err worker_run(const struct worker_options *options)
     err = open_loop(worker);
     if (err)
         goto done;
+    worker_catch_signals(worker); /* what comes from now on is heard when the loop runs */
     worker->holdings = holdings_new(worker->topic, &worker->home);
     worker->chooser = chooser_new(worker->topic, enough_of(worker));
     err = worker_health_open(worker, &worker->health);

@@ -68,7 +68,7 @@ static void on_pulse(uv_timer_t *timer)
     uint64_t now_ns = clock_mono_ns();
     uint64_t lease_ns = worker->settings->worker.lease_ms * CLOCK_NS_PER_MS;
 
-    if (worker->phase != LOADING && !health->said_model) {
+    if (worker->intake && !health->said_model) {
         say_model(worker);
         health->said_model = true;
     }
