@@ -212,12 +212,13 @@ static enum attempt_why why_without_row(const struct task *task)
 
 /*
  * The worker leaves, and all of the attempt is in a checkpoint of its own: the burial writes the
- * attempt of each of these.
+ * attempt of each of these. What was read again is in no checkpoint, so it is told of here.
  */
 static bool burial_tells(const struct task *task)
 {
     return task->status == TASK_DROPPED && task->saved_tokens > task->resumed_len &&
-           task->saved_ns == task->cost.ns && !claim_chunk_is_leaving(task->chunk);
+           task->saved_ns == task->cost.ns && task->cost.recompute_ns == 0 &&
+           !claim_chunk_is_leaving(task->chunk);
 }
 
 static void add_task(struct frozen *frozen, const struct task *task,

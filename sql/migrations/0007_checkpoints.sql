@@ -76,7 +76,7 @@ comment on column mserve.attempts.attempt is 'Number of the attempt, from 1; nul
 comment on column mserve.attempts.tokens_kept is 'Tokens that it generated and a checkpoint kept; null: not known.';
 comment on column mserve.attempts.tokens_lost is 'Tokens that it generated and nothing kept; null: not known.';
 comment on column mserve.attempts.kept_ns is 'What of its cost went on in a checkpoint.';
-comment on column mserve.attempts.recompute_ns is 'What it spent on reading again what an earlier attempt had read.';
+comment on column mserve.attempts.recompute_ns is 'What it spent on reading again what an earlier attempt had read; 0 where estimated: not known.';
 comment on column mserve.attempts.estimated is 'Written by a burial, from what the worker last said.';
 
 alter table mserve.worker_ledger add column sampled bigint not null default 0;

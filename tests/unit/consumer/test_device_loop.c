@@ -617,7 +617,8 @@ static struct batch *stopped_in_the_middle(struct bench *bench, struct task *tas
 
 /*
  * Stopped twice in the middle of an answer, by workers that have nothing but the checkpoint of the
- * one before: the answer is the one that an undisturbed run gives, and no token was made twice.
+ * one before: the answer is the one that an undisturbed run gives, no token was made twice, and each
+ * checkpoint has the log-probabilities of the one before it.
  */
 static void test_an_answer_goes_on_where_it_was_left(void **state)
 {
@@ -627,6 +628,8 @@ static void test_an_answer_goes_on_where_it_was_left(void **state)
     struct task *task;
     struct batch *batch;
     uint64_t sampled = 0, ran_ns = 0;
+    float logprobs[ANSWER];
+    uint32_t saved = 0;
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
@@ -646,6 +649,10 @@ static void test_an_answer_goes_on_where_it_was_left(void **state)
         assert_begins_as(&checkpoint, &answer);
         assert_true(checkpoint.ran_ns > ran_ns); /* the time of both attempts */
         ran_ns = checkpoint.ran_ns;
+        assert_true(checkpoint.tokens_len > saved);
+        assert_memory_equal(checkpoint.logprobs, logprobs, saved * sizeof *logprobs);
+        saved = checkpoint.tokens_len;
+        memcpy(logprobs, checkpoint.logprobs, saved * sizeof *logprobs);
         task = long_task(&made, 0);
         task_resume(task, &checkpoint, false);
         sampled += bench.sampled;

@@ -352,6 +352,13 @@ static void test_what_was_saved_is_on_no_row_and_not_lost(void **state)
     assert_int_equal(frozen.batch.attempts[0].kept_ns, 15);
     atomic_store(&made.partition->leaving, false);
     frozen_build(&frozen, batch, &entry, &frame);
+    assert_int_equal(frozen.batch.attempts_count,
+                     1); /* a burial does not know what was read again */
+    assert_int_equal(frozen.batch.attempts[0].why, ATTEMPT_PREEMPTED);
+    assert_int_equal(frozen.batch.attempts[0].gpu_ns, 0);
+    assert_int_equal(frozen.batch.attempts[0].recompute_ns, 8);
+    task->cost.recompute_ns = 0;
+    frozen_build(&frozen, batch, &entry, &frame);
     assert_int_equal(frozen.batch.attempts_count, 0);
     frozen_release(&frozen);
     batch_free(batch);
