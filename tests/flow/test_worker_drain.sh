@@ -59,6 +59,9 @@ is "$(sql "select distinct drain_why from mserve.workers where name = 'twin'")" 
 long=$(feed 100 200 1500 8 2>/dev/null) # 30 s each
 saved() { sql "select count(*) from mserve.checkpoints where tokens > 0"; }
 runs_long() { sql_is t "select count(*) > 0 from mserve.workers w, json_object_keys(w.wip_jobs) j where w.name = '$1' and j = '$long'"; }
+# They alone: a short one may come to its end in the step that is under way, and would be finished.
+aside() { sql "update mserve.chunks set missing = $1 where job <> '$long' and done_count < lines" >/dev/null; }
+aside true
 worker hasty
 ok "long requests run" wait_until 60 runs_long hasty
 mserve worker drain hasty --within 0s >/dev/null
@@ -66,6 +69,7 @@ await hasty 30
 is $? 0 "with no time at all a worker leaves with status 0"
 is "$(told hasty finished)" 0 "having finished nothing more"
 isnt "$(saved)" 0 "what ran goes on elsewhere, with its tokens so far"
+aside false
 
 # ---- too long for the time, of 10 s - 6 s: nobody waits for what does not fit
 worker long

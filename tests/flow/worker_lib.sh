@@ -38,9 +38,10 @@ YAML
 }
 
 worker() { start "$1" mserve-worker --name "$1"; } # worker NAME
-# SIGTERM would not just end it: it has come so far that it has a handler of its own.
+# SIGTERM would not just end it: it has come so far that it has a handler of its own, and not this shell's.
 hears_signals() { # hears_signals NAME
     local caught
+    [ "$(cat "/proc/$(pid_of "$1")/comm" 2>/dev/null)" = mserve-worker ] || return
     caught=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$(pid_of "$1")/status" 2>/dev/null)
     [ $((0x${caught:-0} & 0x4000)) != 0 ]
 }
