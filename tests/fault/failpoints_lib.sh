@@ -180,6 +180,8 @@ scheduler_case() {
     [ "$action" != stop ] || wait_until 5 is_stopped || give_up "it did not stop" || return
     launch b.log mserve-scheduler
     wait_until 30 job_is cancelled || give_up "the job does not end" || return
+    # The first may have done it alone; before it began the other would just be ended by a signal.
+    wait_until 20 grep -q event=scheduler.started "$dir/b.log" || give_up "nobody went on" || return
     wake_up
     ends_with "$struck" "$(status_of "$point" "$action")" "the scheduler that was struck" &&
         ends_with "$launched" 0 "the other" || return
