@@ -105,8 +105,10 @@ away() {
         -c "select pg_terminate_backend(pid) from pg_stat_activity where datname = '$PGDATABASE'" >/dev/null
 }
 back() { psql -X -q -d "$server_dsn user=postgres" -c "alter database \"$PGDATABASE\" allow_connections true"; }
+# The long ones, which go first now, would not come to an end.
+ok "the long requests are wanted no more" mserve cancel "$long"
 # shellcheck disable=SC2086
-write_settings $slow drain=20s more="  drain_finish: 1s"
+write_settings $slow drain=20s more="  drain_finish: 1500ms"
 worker_at_work cut
 ok "PostgreSQL goes away" away
 kill -TERM "$(pid_of cut)"

@@ -190,7 +190,7 @@ static void test_stop_gives_everything_back_and_go_goes_on(void **state)
 /* When the device has nothing more to do, what it has done waits for nobody. */
 static void test_the_last_results_do_not_wait_for_the_interval(void **state)
 {
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
     uint32_t ended = 0;
 
@@ -229,7 +229,7 @@ static void count_until(struct bench *bench, unsigned stop, uint32_t count[TASK_
 static void test_a_stop_with_time_finishes_what_runs(void **state)
 {
     uint32_t count[TASK_DROPPED + 1];
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
     unsigned stop;
 
@@ -255,7 +255,7 @@ static void test_a_stop_with_time_finishes_what_runs(void **state)
 static void test_a_stop_does_not_wait_for_what_does_not_fit(void **state)
 {
     uint32_t count[TASK_DROPPED + 1];
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
     unsigned stop;
 
@@ -279,7 +279,7 @@ static void test_a_stop_does_not_wait_for_what_does_not_fit(void **state)
 static void test_a_stop_can_be_hurried(void **state)
 {
     uint32_t count[TASK_DROPPED + 1];
-    struct bench bench;
+    struct bench bench = {0};
     struct made made;
     unsigned stop;
 

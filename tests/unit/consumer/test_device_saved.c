@@ -46,19 +46,20 @@ static struct checkpoint found(const struct batch *batch, const struct batch_che
                                .logprobs = (const float *)(words + from->tokens)};
 }
 
-static struct answer undisturbed(struct bench *bench, struct made *made, uint32_t index)
+static struct answer undisturbed(struct made *made, uint32_t index)
 {
     struct answer answer = {0};
+    struct bench bench = {0};
     struct batch *batch;
 
-    bench_open(bench, 0, 2, INTERVAL_NS);
-    post(bench, long_task(made, index));
-    batch = next_batch(bench);
+    bench_open(&bench, 0, 2, INTERVAL_NS);
+    post(&bench, long_task(made, index));
+    batch = next_batch(&bench);
     assert_int_equal(batch->task[0]->tokens_len, ANSWER);
     answer.len = ANSWER;
     memcpy(answer.tokens, batch->task[0]->tokens, sizeof answer.tokens);
     batch_free(batch);
-    bench_close(bench);
+    bench_close(&bench);
     return answer;
 }
 
@@ -81,7 +82,7 @@ static void test_passes_save_what_was_gained(void **state)
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 2);
     for (uint32_t i = 0; i < 2; i++)
-        answer[i] = undisturbed(&bench, &made, i);
+        answer[i] = undisturbed(&made, i);
     bench_open(&bench, 1, 2, INTERVAL_NS);
     for (uint32_t i = 0; i < 2; i++)
         post(&bench, long_task(&made, i));
@@ -150,7 +151,7 @@ static void test_an_answer_goes_on_where_it_was_left(void **state)
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
-    answer = undisturbed(&bench, &made, 0);
+    answer = undisturbed(&made, 0);
     task = long_task(&made, 0);
     for (uint32_t attempt = 1; attempt <= 2; attempt++) {
         struct checkpoint checkpoint;
@@ -200,7 +201,7 @@ static void test_an_answer_that_was_whole_is_told_at_once(void **state)
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 1);
-    answer = undisturbed(&bench, &made, 0);
+    answer = undisturbed(&made, 0);
     task = long_task(&made, 0);
     task_resume(task,
                 &(struct checkpoint){
@@ -233,7 +234,7 @@ static void test_a_time_limit_counts_what_ran_before(void **state)
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 2);
-    answer = undisturbed(&bench, &made, 0);
+    answer = undisturbed(&made, 0);
     task = long_task(&made, 0);
     task_resume(task,
                 &(struct checkpoint){.ran_ns = 3600 * (uint64_t)CLOCK_NS_PER_S,
@@ -306,7 +307,7 @@ static void test_reading_again_is_recorded(void **state)
 
     (void)state;
     made_open(&made, 1, ENDPOINT_COMPLETIONS, 2);
-    answer = undisturbed(&bench, &made, 0);
+    answer = undisturbed(&made, 0);
     assert_int_equal(recorder_open(NULL, 4, &bench.recorder), ERR_OK);
     task = long_task(&made, 0);
     task_resume(
