@@ -34,21 +34,27 @@ static void record_requests(struct device_loop *loop, uint64_t now_ns)
                           look.cost_ns, look.recompute_ns);
 }
 
-static void show_progress(struct device_loop *loop, uint64_t now_ns)
+/* Not while it stands still: the books were closed, and what comes is on those of whoever goes on. */
+static void show_books(struct device_loop *loop)
 {
-    struct gauges *gauges = loop->options.gauges;
     struct engine_books books;
 
     engine_books(loop->engine, &books);
     worker_count_books(&books);
-    atomic_store_explicit(&gauges->held_ns, books.held_ns, memory_order_relaxed);
-    atomic_fetch_add_explicit(&gauges->device_moves, 1, memory_order_relaxed);
-    record_requests(loop, now_ns);
-    loop->told.moves++;
+    atomic_store_explicit(&loop->options.gauges->held_ns, books.held_ns, memory_order_relaxed);
     loop->told.held_ns = books.held_ns;
     loop->told.overhead_ns = books.overhead_ns;
     loop->told.idle_ns = books.idle_ns;
     loop->told.recompute_ns = books.recompute_ns;
+}
+
+static void show_progress(struct device_loop *loop, bool works, uint64_t now_ns)
+{
+    if (works)
+        show_books(loop);
+    atomic_fetch_add_explicit(&loop->options.gauges->device_moves, 1, memory_order_relaxed);
+    record_requests(loop, now_ns);
+    loop->told.moves++;
     recorder_device(loop->options.recorder, &loop->told);
 }
 
@@ -146,6 +152,7 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
         rest ? mailbox_wait(&loop->mailbox, REST_MS) : mailbox_take(&loop->mailbox);
     uint64_t now_ns = clock_mono_ns();
     unsigned ready = atomic_load_explicit(&gauges->ready_requests, memory_order_relaxed);
+    bool works;
     enum err err;
 
     if (loop->idle)
@@ -164,7 +171,8 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
         give_up_ready(loop, now_ns);
     }
     *ret_rest = true;
-    if (orders_is_go(order) || stop != loop->answered) {
+    works = orders_is_go(order) || stop != loop->answered;
+    if (works) {
         device_withdraw_unwanted(loop, now_ns);
         err = step(loop, now_ns);
         if (err && err != ERR_AGAIN)
@@ -174,7 +182,7 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
         if (err)
             return err;
     }
-    show_progress(loop, now_ns);
+    show_progress(loop, works, now_ns);
     if (atomic_load_explicit(&gauges->ready_requests, memory_order_relaxed) < ready)
         loop->options.on_room(loop->options.context);
     return ERR_OK;

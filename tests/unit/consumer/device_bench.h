@@ -27,6 +27,7 @@ struct bench {
     uint64_t save_every_ns;                    /* set before it is opened; 0: never */
     uint64_t limit_ns;                         /* likewise: of a request's time; 0: none */
     struct recorder *recorder;                 /* likewise; NULL: none */
+    const char *model_path;                    /* likewise; NULL: the simulated device */
 };
 
 static inline void on_opened(void *context, enum err err)
@@ -77,6 +78,11 @@ static inline void bench_open(struct bench *bench, double pace, uint32_t sequenc
         .context = bench,
     };
 
+    if (bench->model_path) {
+        options.engine.backend = "cpu";
+        options.engine.model_path = bench->model_path;
+        options.engine.threads = 1;
+    }
     *bench = (struct bench){.save_every_ns = bench->save_every_ns,
                             .limit_ns = bench->limit_ns,
                             .recorder = bench->recorder};

@@ -225,6 +225,31 @@ static void count_until(struct bench *bench, unsigned stop, uint32_t count[TASK_
     }
 }
 
+/*
+ * From the stop on nothing is on this worker's books, as long as it takes until it is buried: a renewal
+ * in between told of more, and the burial called it lost. The simulated clock stands at rest; a real
+ * one does not.
+ */
+static void test_time_after_a_stop_is_nobodys(void **state)
+{
+    struct bench bench = {.model_path = MSERVE_SOURCE "/deploy/demo/mserve-demo-lang.gguf"};
+    struct batch *batch;
+    uint64_t moves;
+    unsigned stop;
+
+    (void)state;
+    bench_open(&bench, 0, 2, INTERVAL_NS);
+    stop = device_loop_halt(bench.loop, 0);
+    while ((batch = next_batch(&bench))->stop != stop)
+        batch_free(batch);
+    moves = atomic_load(&bench.gauges.device_moves);
+    while (atomic_load(&bench.gauges.device_moves) < moves + 3)
+        usleep(1000);
+    assert_true(atomic_load(&bench.gauges.held_ns) <= batch->books.held_ns);
+    batch_free(batch);
+    bench_close(&bench);
+}
+
 /* There is time: what runs is finished, what waits is not begun. */
 static void test_a_stop_with_time_finishes_what_runs(void **state)
 {
@@ -377,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_a_cancelled_job_ends_with_what_it_cost),
         cmocka_unit_test(test_stop_gives_everything_back_and_go_goes_on),
         cmocka_unit_test(test_the_last_results_do_not_wait_for_the_interval),
+        cmocka_unit_test(test_time_after_a_stop_is_nobodys),
         cmocka_unit_test(test_a_stop_with_time_finishes_what_runs),
         cmocka_unit_test(test_a_stop_does_not_wait_for_what_does_not_fit),
         cmocka_unit_test(test_a_stop_can_be_hurried),
