@@ -1,4 +1,4 @@
-/* lanes.c: a ring of lanes, of two lists each; it holds no lane that is empty. */
+/* lanes.c: a list and a ring of lists; the ring holds no lane that is empty. */
 #include "consumer/lanes.h"
 
 #include <assert.h>
@@ -7,19 +7,8 @@
 struct lane {
     struct lane *next;
     struct claim_job *job;
-    struct mail_list resumed; /* these first */
-    struct mail_list fresh;
+    struct mail_list tasks;
 };
-
-static bool is_empty(const struct lane *lane)
-{
-    return !lane->resumed.first && !lane->fresh.first;
-}
-
-static struct mail_list *next_list(struct lane *lane)
-{
-    return lane->resumed.first ? &lane->resumed : &lane->fresh;
-}
 
 static struct lane *find_lane(const struct lanes *lanes, const struct claim_job *job)
 {
@@ -55,7 +44,7 @@ static void remove_lane(struct lanes *lanes, struct lane *before)
 {
     struct lane *lane = before->next;
 
-    assert(is_empty(lane));
+    assert(!lane->tasks.first);
     if (lane == before) {
         lanes->turn = NULL;
     } else {
@@ -69,27 +58,37 @@ static void remove_lane(struct lanes *lanes, struct lane *before)
 
 void lanes_add(struct lanes *lanes, struct task *task)
 {
-    struct lane *lane = find_lane(lanes, task->chunk->job);
+    struct lane *lane;
 
+    if (task->resumed_len > 0) {
+        mail_list_add(&lanes->resumed, &task->mail);
+        return;
+    }
+    lane = find_lane(lanes, task->chunk->job);
     if (!lane)
         lane = add_lane(lanes, task->chunk->job);
-    mail_list_add(task->resumed_len > 0 ? &lane->resumed : &lane->fresh, &task->mail);
+    mail_list_add(&lane->tasks, &task->mail);
 }
 
 struct task *lanes_first(const struct lanes *lanes)
 {
-    return lanes->turn ? task_of(next_list(lanes->turn->next)->first) : NULL;
+    if (lanes->resumed.first)
+        return task_of(lanes->resumed.first);
+    return lanes->turn ? task_of(lanes->turn->next->tasks.first) : NULL;
 }
 
 void lanes_take_first(struct lanes *lanes)
 {
-    struct lane *lane = lanes->turn->next;
+    struct lane *lane;
 
-    mail_list_next(next_list(lane));
-    if (is_empty(lane))
-        remove_lane(lanes, lanes->turn);
-    else
+    if (mail_list_next(&lanes->resumed))
+        return;
+    lane = lanes->turn->next;
+    mail_list_next(&lane->tasks);
+    if (lane->tasks.first)
         lanes->turn = lane;
+    else
+        remove_lane(lanes, lanes->turn);
 }
 
 static void sift(struct mail_list *list, bool (*keep)(void *context, struct task *task),
@@ -111,6 +110,7 @@ void lanes_sift(struct lanes *lanes, bool (*keep)(void *context, struct task *ta
     struct lane *before = lanes->turn;
     uint32_t count = 1;
 
+    sift(&lanes->resumed, keep, context);
     if (!before)
         return;
     for (struct lane *lane = before->next; lane != before; lane = lane->next)
@@ -118,11 +118,10 @@ void lanes_sift(struct lanes *lanes, bool (*keep)(void *context, struct task *ta
     for (uint32_t i = 0; i < count; i++) {
         struct lane *lane = before->next;
 
-        sift(&lane->resumed, keep, context);
-        sift(&lane->fresh, keep, context);
-        if (is_empty(lane))
-            remove_lane(lanes, before);
-        else
+        sift(&lane->tasks, keep, context);
+        if (lane->tasks.first)
             before = lane;
+        else
+            remove_lane(lanes, before);
     }
 }

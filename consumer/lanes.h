@@ -1,7 +1,7 @@
 /*
- * lanes.h: tasks that are ready to run, in a lane for each job; jobs take turns, so that a small one
- * does not wait behind a large one. In a lane those come first that go on from a checkpoint: what they
- * have cost is at stake until they end.
+ * lanes.h: tasks that are ready to run. Those that go on from a checkpoint come first, whatever their
+ * jobs: each had its turn once, and what it has cost is at stake until it ends. The others are in a lane
+ * for each job; jobs take turns, so that a small one does not wait behind a large one.
  *
  * One thread's own. Tasks in a lane belong to it until they are taken or sifted out.
  */
@@ -16,6 +16,7 @@ struct lane;
 
 /* {0} is empty. */
 struct lanes {
+    struct mail_list resumed;
     struct lane *turn; /* last lane of the ring: the one behind it is served next; NULL: none */
 };
 

@@ -91,7 +91,7 @@ void recorder_close(struct recorder *recorder)
 
 uint32_t recorder_slots(uint32_t sequences_max, uint32_t commit_rows)
 {
-    return 3 * sequences_max + 8 * commit_rows;
+    return 4 * sequences_max + 8 * commit_rows;
 }
 
 void recorder_clear(struct recorder *recorder)

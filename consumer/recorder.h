@@ -90,7 +90,7 @@ enum err recorder_open(const char *path, uint32_t slots, struct recorder **ret);
 void recorder_close(struct recorder *recorder); /* NULL is allowed */
 
 /*
- * How many slots a worker needs: what is in the engine (it runs, or waits to: as many at most),
+ * How many slots a worker needs: what is in the engine (it runs, or waits to: twice as many),
  * and what ended and waits for its commit, in the batch that is sent and in the one that is open; the
  * last step of one may end all that ran.
  */

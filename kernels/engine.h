@@ -58,7 +58,8 @@ struct engine_options {
     const char *model_path;   /* GGUF; ignored by sim */
     const char *model_sha256; /* 64 hex digits the file must have, or NULL */
     uint32_t sequences_max;   /* running at once: 1..4096 */
-    uint32_t waiting_max;     /* submitted and not yet running; then engine_submit says ERR_AGAIN */
+    uint32_t waiting_max;     /* submitted and not yet running; then engine_submit says ERR_AGAIN,
+                               * for a resumed one only when sequences_max more wait */
     uint32_t rows_max;        /* token budget of a step: sequences_max..65536 */
     uint32_t context_max; /* prompt + output tokens of one request; 0: the model's own, more than
                                * that is at the caller's risk (a warning) */

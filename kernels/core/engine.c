@@ -106,12 +106,20 @@ static bool replay(const struct engine *engine, struct sequence *sequence,
     return false;
 }
 
+/* What another engine began has places of its own to wait in: fresh ones do not keep it out. */
+static bool waiting_is_full(const struct engine *engine, const struct engine_request *request)
+{
+    const uint32_t more = request->resumed_len > 0 ? engine->sequences_max : 0;
+
+    return waiting_len(&engine->waiting) >= engine->waiting_max + more;
+}
+
 enum err engine_submit(struct engine *engine, const struct engine_request *request)
 {
     struct sequence *sequence;
     bool ended;
 
-    if (waiting_len(&engine->waiting) >= engine->waiting_max)
+    if (waiting_is_full(engine, request))
         return ERR_AGAIN;
     if (!request_fits(engine, request))
         return ERR_LIMIT;

@@ -232,7 +232,7 @@ static void allocate(struct engine *engine, const struct engine_options *options
     engine->waiting_max = options->waiting_max;
     engine->rows_max = options->rows_max;
     engine->slots_len = slots;
-    tags_init(&engine->tags, 2 * slots + options->waiting_max);
+    tags_init(&engine->tags, 2 * slots + options->waiting_max + options->sequences_max);
     waiting_init(&engine->waiting, PATIENCE_PER_SEQUENCE * options->sequences_max);
     engine->run = xcalloc(slots, sizeof(struct sequence *));
     engine->prefills = xcalloc(slots, sizeof(struct sequence *));

@@ -32,9 +32,9 @@ static void assert_next(struct lanes *lanes, const struct made *made, uint32_t i
     task_free(task);
 }
 
-/* Two jobs take turns. In each, those that go on come before those that have not begun, whenever they
- * arrived; among themselves they come as they arrived. */
-static void test_what_goes_on_comes_first_in_its_job(void **state)
+/* Two jobs take turns. Before both come those that go on, whenever they arrived and whatever their
+ * jobs, in the order in which they arrived. */
+static void test_what_goes_on_comes_first(void **state)
 {
     struct lanes lanes = {0};
     struct made a, b;
@@ -49,13 +49,13 @@ static void test_what_goes_on_comes_first_in_its_job(void **state)
     add(&lanes, &a, 2, true);
     add(&lanes, &a, 3, true);
     assert_next(&lanes, &a, 2);
-    assert_next(&lanes, &b, 0);
     assert_next(&lanes, &a, 3);
+    assert_next(&lanes, &a, 0);
     add(&lanes, &b, 2, true);
     assert_next(&lanes, &b, 2);
-    assert_next(&lanes, &a, 0);
-    assert_next(&lanes, &b, 1);
+    assert_next(&lanes, &b, 0);
     assert_next(&lanes, &a, 1);
+    assert_next(&lanes, &b, 1);
     assert_null(lanes_first(&lanes));
     made_close(&a);
     made_close(&b);
@@ -96,7 +96,7 @@ static void test_sifting_sees_both_kinds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_goes_on_comes_first_in_its_job),
+        cmocka_unit_test(test_what_goes_on_comes_first),
         cmocka_unit_test(test_sifting_sees_both_kinds),
     };
 

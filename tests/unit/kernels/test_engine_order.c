@@ -150,6 +150,35 @@ static void test_who_was_begun_elsewhere_goes_first(void **state)
     engine_close(engine);
 }
 
+/* Nor does a full queue of fresh ones keep them out; they have as many places as there are slots. */
+static void test_who_was_begun_elsewhere_has_places_to_wait_in(void **state)
+{
+    struct engine_options options = rig_options();
+    const struct engine_request fresh = {
+        .tag = 2, .prompt = ids, .prompt_len = 20, .tokens_max = 50, .sampling = {.top_p = 1}};
+    struct engine_request resumed = fresh;
+    struct engine *engine;
+
+    (void)state;
+    options.sequences_max = 2;
+    options.waiting_max = 2;
+    engine = rig_open(&options);
+    memset(&seen, 0, sizeof(seen));
+    for (uint32_t tag = 0; tag < 2; tag++)
+        submit(engine, tag, 20, 50);
+    assert_int_equal(engine_submit(engine, &fresh), ERR_AGAIN);
+    resumed.resumed = ids;
+    resumed.resumed_len = 20;
+    for (resumed.tag = 2; resumed.tag < 4; resumed.tag++)
+        assert_int_equal(engine_submit(engine, &resumed), ERR_OK);
+    assert_int_equal(engine_submit(engine, &resumed), ERR_AGAIN);
+    while (turn(engine))
+        ;
+    assert_int_equal(seen.ended, 4);
+    assert_true(seen.tag[0] >= 2 && seen.tag[1] >= 2);
+    engine_close(engine);
+}
+
 /* Who asks for the same goes in the order in which he came. */
 static void test_equal_requests_keep_their_order(void **state)
 {
@@ -266,6 +295,7 @@ int main(void)
         cmocka_unit_test(test_one_token_needs_one_step),
         cmocka_unit_test(test_long_answers_go_first),
         cmocka_unit_test(test_who_was_begun_elsewhere_goes_first),
+        cmocka_unit_test(test_who_was_begun_elsewhere_has_places_to_wait_in),
         cmocka_unit_test(test_equal_requests_keep_their_order),
         cmocka_unit_test(test_nobody_is_passed_over_for_ever),
         cmocka_unit_test(test_embeddings_fill_a_step_whole),
