@@ -82,7 +82,7 @@ static void begin_task(struct device_loop *loop, struct task *task, enum err err
         device_end_task(loop, task, now_ns);
 }
 
-/* One request of each job in turn, until the engine is full or nothing is ready. */
+/* What goes on, then one request of each job in turn, until the engine is full or nothing is ready. */
 static void feed(struct device_loop *loop, uint64_t now_ns)
 {
     struct task *task;

@@ -22,15 +22,13 @@ static uint32_t octave(uint32_t number)
     return number == 0 ? 0 : 32 - (uint32_t)__builtin_clz(number);
 }
 
-/* What goes on; else octave, then group, in one number; then the order of submission. */
+/* Nothing for an embedding and for what goes on; else octave, then group, in one number; then the order of submission. */
 static struct waiting_entry make_entry(struct sequence *sequence)
 {
     const uint64_t place = sequence->group != NULL ? sequence->group->order : sequence->order;
     const uint32_t tokens = sequence->limit + 1 - sequence->len;
 
-    if (sequence->heap > 0)
-        return (struct waiting_entry){0, sequence->order, sequence};
-    if (sequence_tokens_len(sequence) > 0)
+    if (sequence->heap > 0 || sequence_tokens_len(sequence) > 0)
         return (struct waiting_entry){0, sequence->order, sequence};
     return (struct waiting_entry){(uint64_t)(33 - octave(tokens)) << 56 | place, sequence->order,
                                   sequence};
