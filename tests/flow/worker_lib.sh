@@ -88,3 +88,18 @@ requests() {
     awk -v n="$1" -v tokens="$2" -v first="${3:-0}" -v text="${4:-}" 'BEGIN { for (i = first; i < first + n; i++)
         printf "{\"custom_id\":\"c-%d\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"model\":\"sim\",\"max_tokens\":%d,\"prompt\":\"%s document number %d and some words behind it\"}}\n", i, tokens, text, i }'
 }
+
+# mixed_requests COUNT MIN MAX: the same, each four of as many tokens as chance will have.
+mixed_requests() {
+    for _ in $(seq $(($1 / 4))); do requests 4 $(($2 + RANDOM % ($3 - $2 + 1))); done |
+        awk '{ sub(/"c-[0-9]*"/, "\"c-" NR "\""); print }'
+}
+
+# keep_fed MIN MAX: jobs of mixed requests, until 2,000 wait or run.
+keep_fed() {
+    while [ "$(sql "select coalesce(sum(lines - done_count), 0) from mserve.chunks")" -lt 2000 ]; do
+        mixed_requests 1000 "$1" "$2" >"$work/input.jsonl"
+        mserve-submit --tier sim --new "$work/input.jsonl" >/dev/null 2>>"$work/submit.log" ||
+            bail "submit" "$(cat "$work/submit.log")"
+    done
+}
