@@ -9,13 +9,15 @@
 #ifndef MSERVE_KERNELS_PHILOX_H
 #define MSERVE_KERNELS_PHILOX_H
 
+#include "kernels/everywhere.h"
+
 #include <stdint.h>
 
 struct philox {
     uint32_t word[4];
 };
 
-static inline struct philox philox4x32(struct philox counter, uint64_t key)
+EVERYWHERE static inline struct philox philox4x32(struct philox counter, uint64_t key)
 {
     uint32_t key0 = (uint32_t)key;
     uint32_t key1 = (uint32_t)(key >> 32);
@@ -24,9 +26,10 @@ static inline struct philox philox4x32(struct philox counter, uint64_t key)
         uint64_t product0 = (uint64_t)0xD2511F53u * counter.word[0];
         uint64_t product1 = (uint64_t)0xCD9E8D57u * counter.word[2];
 
-        counter = (struct philox){
-            {(uint32_t)(product1 >> 32) ^ counter.word[1] ^ key0, (uint32_t)product1,
-             (uint32_t)(product0 >> 32) ^ counter.word[3] ^ key1, (uint32_t)product0}};
+        counter.word[0] = (uint32_t)(product1 >> 32) ^ counter.word[1] ^ key0;
+        counter.word[1] = (uint32_t)product1;
+        counter.word[2] = (uint32_t)(product0 >> 32) ^ counter.word[3] ^ key1;
+        counter.word[3] = (uint32_t)product0;
         key0 += 0x9E3779B9u; /* the golden ratio */
         key1 += 0xBB67AE85u; /* sqrt(3) - 1 */
     }
@@ -34,9 +37,11 @@ static inline struct philox philox4x32(struct philox counter, uint64_t key)
 }
 
 /* A number in [0, 1) with 53 random bits. */
-static inline double philox_unit(uint64_t seed, uint32_t position, uint32_t choice, uint32_t draw)
+EVERYWHERE static inline double philox_unit(uint64_t seed, uint32_t position, uint32_t choice,
+                                            uint32_t draw)
 {
-    struct philox bits = philox4x32((struct philox){{position, choice, draw, 0}}, seed);
+    struct philox counter = {{position, choice, draw, 0}};
+    struct philox bits = philox4x32(counter, seed);
     uint64_t high = bits.word[0] >> 5;
     uint64_t low = bits.word[1] >> 6;
 
