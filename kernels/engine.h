@@ -66,6 +66,7 @@ struct engine_options {
     uint64_t kv_tokens;   /* size of the KV pool; 0: sequences_max * context, at most 1 GiB */
     bool kv_f32;          /* keys and values as floats; else as halves, as llama.cpp does */
     uint32_t threads;     /* of a CPU backend; 0: one per core */
+    const char *gpu;      /* of a GPU backend: its UUID, as it is listed; NULL or "": the first */
     struct sim_options sim;
 };
 
