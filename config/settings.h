@@ -60,6 +60,7 @@ struct settings_tier {
     uint32_t rows_max;
     uint64_t kv_tokens;
     uint32_t threads;
+    double gpu_share;
     uint32_t max_tokens_default;
     uint64_t request_time_limit_ms;
     struct settings_sim sim;
@@ -130,6 +131,11 @@ struct settings_worker {
     uint64_t fetch_bytes_max;
     uint32_t requests_max;
     uint32_t threads;
+    const char *gpu;
+    const char *gpu_dir;
+    uint64_t gpu_reserve; /* bytes */
+    uint64_t gpu_rest_ms;
+    struct settings_list tiers;
     double price_per_gpu_hour;
     double price_on_demand_per_gpu_hour;
     const char *currency;

@@ -149,6 +149,19 @@ static const struct setting rows[] = {
      "Requests that a worker holds in memory, at most."},
     {"worker.threads", U32(S, worker.threads), "0", "0", "1024", NULL,
      "Threads of a CPU backend; 0: one for each core."},
+    {"worker.gpu", STRING(S, worker.gpu), "", NULL, NULL, NULL,
+     "The GPU of a worker whose backend wants one: its UUID or the beginning of that, or its number in "
+     "the list; empty: the first that no other worker of this machine has."},
+    {"worker.gpu_dir", PATH(S, worker.gpu_dir), "", NULL, NULL, NULL,
+     "Where the workers of this machine say which GPU is taken, and which is sick: one folder for all "
+     "of them; empty: $RUNTIME_DIRECTORY, else /tmp."},
+    {"worker.gpu_reserve", BYTES(S, worker.gpu_reserve), "512MiB", "0B", "1TiB", NULL,
+     "Memory of the GPU that no plan takes."},
+    {"worker.gpu_rest", DURATION(S, worker.gpu_rest_ms), "10m", "0s", "30d", NULL,
+     "How long a GPU that was found sick is left alone; 0s: not at all."},
+    {"worker.tiers", LIST(S, worker.tiers), "", NULL, NULL, NULL,
+     "The tiers that one worker serves, on one device, where --tier does not say; empty: the only one "
+     "there is."},
     {"worker.price_per_gpu_hour", F64(S, worker.price_per_gpu_hour), "0", "0", "1000000", NULL,
      "What an hour of the worker's device costs, in worker.currency."},
     {"worker.price_on_demand_per_gpu_hour", F64(S, worker.price_on_demand_per_gpu_hour), "0", "0",
@@ -196,6 +209,9 @@ static const struct setting tier[] = {
      "Tokens that the KV cache holds; 0: sequences_max times the context, at most 1 GiB."},
     {"threads", U32(T, threads), "0", "0", "1024", NULL,
      "Threads of a CPU backend on this tier; 0: worker.threads."},
+    {"gpu_share", F64(T, gpu_share), "1", "0.001", "1000000", NULL,
+     "Its part of the device's price where one worker serves several tiers: this over the sum of "
+     "theirs."},
     {"max_tokens_default", U32(T, max_tokens_default), "16", "1", "16777216", NULL,
      "Tokens that are generated where a request does not say."},
     {"request_time_limit", DURATION(T, request_time_limit_ms), "10m", "100ms", "30d", NULL,
