@@ -221,6 +221,16 @@ struct product_args {
     void *out;                /* [M][N] */
 };
 
+/* differs[i] = whether row got[i] has any bit that row want[row[i]] has not: the tuner's question. */
+struct same_args {
+    uint32_t rows;
+    size_t row_bytes;    /* even */
+    const uint16_t *got; /* [rows][row_bytes / 2] */
+    const uint16_t *want;
+    const uint32_t *row; /* [rows] */
+    uint32_t *differs;   /* [rows] 1 or 0 */
+};
+
 /* Each only enqueues. What it was given is copied. */
 struct gpu_kernels {
     void (*angles)(struct gpu *gpu, const struct angles_args *args);
@@ -236,6 +246,7 @@ struct gpu_kernels {
     void (*embedding)(struct gpu *gpu, const struct embedding_args *args);
     void (*sample)(struct gpu *gpu, const struct sample_args *args);
     void (*product)(struct gpu *gpu, const struct product_args *args);
+    void (*same)(struct gpu *gpu, const struct same_args *args);
 };
 
 #ifdef __cplusplus

@@ -17,6 +17,7 @@ void launch_pool(struct gpu *gpu, const struct pool_args *args);
 void launch_embedding(struct gpu *gpu, const struct embedding_args *args);
 void launch_sample(struct gpu *gpu, const struct sample_args *args);
 void launch_product(struct gpu *gpu, const struct product_args *args);
+void launch_same(struct gpu *gpu, const struct same_args *args);
 
 extern const struct gpu_kernels gpu_kernels;
 
