@@ -15,4 +15,5 @@ const struct gpu_kernels gpu_kernels = {
     NULL, /* embedding */
     NULL, /* sample */
     NULL, /* product */
+    NULL, /* same */
 };
