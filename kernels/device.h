@@ -34,7 +34,9 @@ struct device_limits {
     uint32_t blocks;        /* KV blocks of DEVICE_BLOCK_TOKENS tokens each */
     uint32_t context_max;   /* tokens of one sequence, so ceil(context / 32) block-table entries */
     uint32_t threads;
-    bool kv_f32; /* of engine_options */
+    enum engine_kv kv; /* of engine_options, as is: */
+    enum engine_weights weights;
+    const char *gpu;
 };
 
 /*
@@ -110,6 +112,18 @@ struct device;
 struct device_ops {
     const char *name; /* "ref", "cpu", "sim" */
     bool needs_model; /* false: it is its own, with the byte tokenizer */
+
+    /*
+     * Whether this machine has such a device and all that it needs; *ret_why says in words what is
+     * missing, for as long as the process lives. NULL: it always has.
+     */
+    bool (*usable)(const char **ret_why);
+    const struct device_ops
+        *otherwise; /* that runs in its place then, or NULL: opening is refused */
+
+    /* Bytes that a KV pool of no stated size may take at most. NULL: 1 GiB. */
+    enum err (*kv_room)(const struct model *model, const struct device_limits *limits,
+                        uint64_t *ret);
 
     /* Bytes for weights, KV and activations under these limits. */
     enum err (*plan)(const struct model *model, const struct device_limits *limits,

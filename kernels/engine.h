@@ -53,6 +53,22 @@ struct sim_options {
     uint32_t eat_token; /* takes memory until there is none */
 };
 
+/* What keys and values are stored as. A backend refuses what it does not have. */
+enum engine_kv {
+    ENGINE_KV_HALF, /* 16 bits: F16 on a CPU, as llama.cpp does, BF16 on a GPU */
+    ENGINE_KV_F32,  /* not on a GPU */
+    ENGINE_KV_FP8,  /* on a GPU alone: half the memory, so twice the sequences */
+};
+
+/* What a GPU multiplies with. A CPU takes the file's own numbers, whatever stands here. */
+enum engine_weights {
+    ENGINE_WEIGHTS_AUTO, /* BF16 */
+    ENGINE_WEIGHTS_BF16,
+    ENGINE_WEIGHTS_FP8, /* E4M3 with a scale a row; a card without it: INT8 of quantised files, else
+                          * BF16 */
+    ENGINE_WEIGHTS_INT8, /* with a scale a row */
+};
+
 struct engine_options {
     const char *backend;      /* "cpu", "ref", "sim" …; others are refused with a list of these */
     const char *model_path;   /* GGUF; ignored by sim */
@@ -63,10 +79,13 @@ struct engine_options {
     uint32_t rows_max;        /* token budget of a step: sequences_max..65536 */
     uint32_t context_max; /* prompt + output tokens of one request; 0: the model's own, more than
                                * that is at the caller's risk (a warning) */
-    uint64_t kv_tokens;   /* size of the KV pool; 0: sequences_max * context, at most 1 GiB */
-    bool kv_f32;          /* keys and values as floats; else as halves, as llama.cpp does */
-    uint32_t threads;     /* of a CPU backend; 0: one per core */
-    const char *gpu;      /* of a GPU backend: its UUID, as it is listed; NULL or "": the first */
+    uint64_t kv_tokens; /* size of the KV pool; 0: sequences_max * context, at most 1 GiB, on a GPU
+                           * at most what the card has left */
+    enum engine_kv kv;
+    enum engine_weights weights;
+    uint32_t threads; /* of a CPU backend; 0: one per core */
+    const char *gpu;  /* of a GPU backend: a UUID, the beginning of one, or an index; NULL or "":
+                           * the first */
     struct sim_options sim;
 };
 

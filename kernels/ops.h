@@ -49,6 +49,9 @@ enum weight_use {
     WEIGHT_GAIN = 1 << 0,   /* of norm: a vector */
     WEIGHT_LINEAR = 1 << 1, /* of linear */
     WEIGHT_EMBED = 1 << 2,  /* the table of embed, one tensor */
+    /* Beside those, so that a backend may prepare its numbers in another way: */
+    WEIGHT_FINAL = 1 << 3, /* the gain of the last norm, which feeds pool and gather */
+    WEIGHT_HEAD = 1 << 4,  /* the matrix that makes the logits */
 };
 
 struct ops {

@@ -97,7 +97,7 @@ static enum err open_engine(const struct bench *bench, uint32_t batch, uint32_t 
         .rows_max = bench->report.rows_max,
         .context_max = context,
         .kv_tokens = (uint64_t)batch * ((context + BLOCK - 1) / BLOCK * BLOCK),
-        .kv_f32 = options->kv_f32,
+        .kv = options->kv_f32 ? ENGINE_KV_F32 : ENGINE_KV_HALF,
         .threads = bench->report.threads,
         .sim = {.fixed_ns = 2000000, .row_ns = 100000, .kv_ns = 30000, .head_ns = 10000},
     };

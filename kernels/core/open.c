@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <openssl/sha.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,24 @@ const struct device_ops *const device_table[] = {
     &ref_device, &cpu_device, &cpu_avx512_device, &cpu_avx2_device, &cpu_scalar_device,
     &sim_device, NULL};
 
+/* The device itself, or what runs in its place where this machine does not have it. */
+static enum err settle(const struct device_ops *ops, const struct device_ops **ret)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    const char *why = NULL;
+
+    *ret = ops;
+    if (ops->usable == NULL || ops->usable(&why))
+        return ERR_OK;
+    if (ops->otherwise == NULL)
+        return fail(ERR_SETTINGS, "backend \"%s\" cannot run here: %s", ops->name, why);
+    if (!atomic_flag_test_and_set(&said))
+        log_warn("backend.absent", "backend=%s instead=%s why=\"%s\"", ops->name,
+                 ops->otherwise->name, why);
+    *ret = ops->otherwise;
+    return ERR_OK;
+}
+
 static enum err find_device(const char *name, const struct device_ops **ret)
 {
     struct buffer known = {0};
@@ -30,9 +49,8 @@ static enum err find_device(const char *name, const struct device_ops **ret)
 
     for (int i = 0; device_table[i] != NULL; i++) {
         if (name != NULL && strcmp(device_table[i]->name, name) == 0) {
-            *ret = device_table[i];
             buffer_release(&known);
-            return ERR_OK;
+            return settle(device_table[i], ret);
         }
         buffer_printf(&known, "%s%s", i > 0 ? ", " : "", device_table[i]->name);
     }
@@ -64,7 +82,7 @@ static enum err size_pool(const struct device_ops *ops, const struct model *mode
                           const struct engine_options *options, struct device_limits *limits)
 {
     const uint64_t each = (limits->context_max + BLOCK - 1) / BLOCK;
-    uint64_t blocks = options->kv_tokens / BLOCK;
+    uint64_t blocks = options->kv_tokens / BLOCK, room = KV_BYTES_DEFAULT;
     struct engine_plan one;
     enum err rc;
 
@@ -73,7 +91,11 @@ static enum err size_pool(const struct device_ops *ops, const struct model *mode
     if (rc)
         return rc;
     if (options->kv_tokens == 0) {
-        blocks = KV_BYTES_DEFAULT / (one.kv_bytes > 0 ? one.kv_bytes : 1);
+        if (ops->kv_room != NULL)
+            rc = ops->kv_room(model, limits, &room);
+        if (rc)
+            return rc;
+        blocks = room / (one.kv_bytes > 0 ? one.kv_bytes : 1);
         if (blocks > options->sequences_max * each)
             blocks = options->sequences_max * each;
     }
@@ -108,7 +130,9 @@ static enum err set_limits(const struct device_ops *ops, const struct model *mod
         .sequences_max = SLOTS_PER_SEQUENCE * options->sequences_max,
         .context_max = options->context_max > 0 ? options->context_max : native,
         .threads = options->threads,
-        .kv_f32 = options->kv_f32,
+        .kv = options->kv,
+        .weights = options->weights,
+        .gpu = options->gpu,
     };
     return size_pool(ops, model, options, ret);
 }

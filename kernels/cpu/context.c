@@ -15,7 +15,7 @@ enum { BLOCK = LOOPS_BLOCK, SPAN_QUERIES = 256, HEAD_DIM_MAX = 1024 };
 
 static size_t number_bytes(const struct device_limits *limits)
 {
-    return limits->kv_f32 ? sizeof(float) : sizeof(uint16_t);
+    return limits->kv == ENGINE_KV_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
 /* K of one key head. */
@@ -62,7 +62,7 @@ enum err context_open(struct cpu *cpu)
     const struct device_limits *limits = &cpu->host.limits;
     uint32_t threads = host_threads(limits);
 
-    cpu->half = !limits->kv_f32;
+    cpu->half = limits->kv != ENGINE_KV_F32;
     cpu->k_bytes = k_bytes(h, limits);
     cpu->v_bytes = v_bytes(h, limits);
     cpu->block_bytes = block_bytes(h, limits);

@@ -49,7 +49,8 @@ static enum err open_cpu(struct backend *backend, const struct model *model)
     for (uint32_t i = 0; i < host_threads(limits); i++)
         backend->scratch[i].loops = &cpu->loops->sample;
     weights_plan(cpu->isa, model, limits, &weights);
-    weights_numerics(cpu->isa, model, !limits->kv_f32, cpu->numerics, sizeof(cpu->numerics));
+    weights_numerics(cpu->isa, model, limits->kv != ENGINE_KV_F32, cpu->numerics,
+                     sizeof(cpu->numerics));
     cpu->input = memory_take(&backend->memory, weights.input_bytes);
     if (cpu->input == NULL)
         return fail(ERR_MEMORY, "steps of %u rows do not fit into memory", limits->rows_max);

@@ -139,9 +139,15 @@ enum err host_open(const struct ops *ops, const struct model *model,
                    const struct device_limits *limits, struct backend **ret)
 {
     const struct arithmetic *arithmetic = ops->own;
-    struct backend *backend = xcalloc(1, arithmetic->size);
+    struct backend *backend;
     enum err err;
 
+    if (limits->kv == ENGINE_KV_FP8)
+        return fail(ERR_SETTINGS,
+                    "keys and values as fp8 are for GPUs; backend \"%s\" has f16 "
+                    "and f32",
+                    ops->name);
+    backend = xcalloc(1, arithmetic->size);
     backend->arithmetic = arithmetic;
     backend->hyper = model->hyper;
     backend->limits = *limits;

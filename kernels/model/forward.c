@@ -79,14 +79,16 @@ static enum err load_layer(struct forward *forward, const struct model_layer *fr
 static enum err load_weights(struct forward *forward, const struct model *model)
 {
     bool tied = model->output == model->token_embd;
-    unsigned uses = WEIGHT_EMBED | (tied ? (unsigned)WEIGHT_LINEAR : 0);
-    enum err err = load(forward, uses, &forward->token_embd, model->token_embd, NULL, NULL);
+    unsigned head = WEIGHT_LINEAR | WEIGHT_HEAD;
+    enum err err = load(forward, WEIGHT_EMBED | (tied ? head : 0), &forward->token_embd,
+                        model->token_embd, NULL, NULL);
 
     if (err == ERR_OK)
-        err = load_gain(forward, &forward->output_norm, model->output_norm);
+        err = load(forward, WEIGHT_GAIN | WEIGHT_FINAL, &forward->output_norm, model->output_norm,
+                   NULL, NULL);
     forward->output = forward->token_embd;
     if (err == ERR_OK && !tied)
-        err = load(forward, WEIGHT_LINEAR, &forward->output, model->output, NULL, NULL);
+        err = load(forward, head, &forward->output, model->output, NULL, NULL);
     forward->layers = model->hyper.layers;
     forward->layer = xcalloc(forward->layers, sizeof(*forward->layer));
     for (uint32_t i = 0; i < forward->layers && err == ERR_OK; i++)

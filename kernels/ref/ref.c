@@ -47,7 +47,7 @@ static enum err open_ref(struct backend *backend, const struct model *model)
     uint32_t threads = host_threads(limits);
     struct ref *ref = ref_of(backend);
 
-    ref->half = !limits->kv_f32;
+    ref->half = limits->kv != ENGINE_KV_F32;
     ref->k = memory_take(&backend->memory, kv_bytes);
     ref->v = memory_take(&backend->memory, kv_bytes);
     ref->score = memory_take(&backend->memory, threads * sizeof(*ref->score));
@@ -123,7 +123,8 @@ static enum err ref_weight(struct backend *backend, const struct gguf_tensor *co
 /* Goes into the numerics id. Raise the number when any bit of any result changes. */
 static const char *ref_numerics(const struct backend *backend)
 {
-    return backend->limits.kv_f32 ? "ref/scalar/f32/kv-f32/1" : "ref/scalar/f32/kv-f16/1";
+    return backend->limits.kv == ENGINE_KV_F32 ? "ref/scalar/f32/kv-f32/1"
+                                               : "ref/scalar/f32/kv-f16/1";
 }
 
 static const struct arithmetic floats = {

@@ -26,14 +26,21 @@ void drive_open(struct drive *drive, const struct device_ops *ops, const struct 
                 uint32_t sequences, uint32_t rows_max, uint32_t context, uint32_t threads)
 {
     open_limits(drive, ops, model,
-                &(struct device_limits){rows_max, sequences, 0, context, threads, false});
+                &(struct device_limits){.rows_max = rows_max,
+                                        .sequences_max = sequences,
+                                        .context_max = context,
+                                        .threads = threads});
 }
 
 void drive_open_exact(struct drive *drive, const struct device_ops *ops, const struct model *model,
                       uint32_t sequences, uint32_t rows_max, uint32_t context, uint32_t threads)
 {
     open_limits(drive, ops, model,
-                &(struct device_limits){rows_max, sequences, 0, context, threads, true});
+                &(struct device_limits){.rows_max = rows_max,
+                                        .sequences_max = sequences,
+                                        .context_max = context,
+                                        .threads = threads,
+                                        .kv = ENGINE_KV_F32});
 }
 
 void drive_close(struct drive *drive)
