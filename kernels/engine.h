@@ -182,7 +182,11 @@ struct engine_step_info {
     uint64_t head_ns;
 };
 
-/* One turn. ERR_DEVICE when the device failed: the engine can only be closed then. */
+/*
+ * One turn. ERR_DEVICE when the device failed: from then on nothing runs. What was in flight is lost,
+ * its time is overhead. What was taken in before is not: engine_checkpoint(), engine_cancel(),
+ * engine_poll() and the books tell of it; engine_step() and engine_flush() say ERR_DEVICE.
+ */
 enum err engine_step(struct engine *engine, struct engine_step_info *info);
 
 /* Collects what is in flight without enqueuing more: before a checkpoint, a drain, a close. */

@@ -249,6 +249,39 @@ static uint32_t take_in(struct engine *engine, const struct flight *flight,
     return tokens;
 }
 
+/* Its result will not come: what was sampled in it is not known, and never was. */
+static void drop_flight(struct engine *engine, const struct flight *flight)
+{
+    for (uint32_t i = 0; i < flight->step->sequences; i++) {
+        struct sequence *sequence = flight->sequence[i];
+
+        if (sequence == &engine->dropped) {
+            release_slot(engine, flight->step->seq_slot[i]);
+            continue;
+        }
+        sequence->flights &= ~(1u << (flight - engine->flights));
+        if (sequence->state == SEQUENCE_LEAVING && sequence->flights == 0 &&
+            sequence->flags & (SEQUENCE_CANCELLED | SEQUENCE_EVICTED))
+            leave(engine, sequence);
+    }
+}
+
+/* The device failed: nothing is in flight any more. The time went by with it, and nobody has it. */
+static void break_off(struct engine *engine)
+{
+    const uint64_t now_ns = engine_clock_ns(engine);
+
+    engine->broken = true;
+    for (; engine->in_flight > 0; engine->in_flight--) {
+        drop_flight(engine, &engine->flights[engine->oldest]);
+        engine->oldest = (engine->oldest + 1) % DEVICE_STEPS;
+    }
+    if (now_ns > engine->cut_ns) {
+        engine->books.overhead_ns += now_ns - engine->cut_ns;
+        engine->cut_ns = now_ns;
+    }
+}
+
 enum err collect_step(struct engine *engine, struct engine_step_info *info)
 {
     const struct flight *flight = &engine->flights[engine->oldest];
@@ -270,7 +303,7 @@ enum err collect_step(struct engine *engine, struct engine_step_info *info)
     enum err rc = engine->ops->done(engine->device, engine->oldest, -1, &result);
 
     if (rc) {
-        engine->broken = true;
+        break_off(engine);
         return rc;
     }
     engine->oldest = (engine->oldest + 1) % DEVICE_STEPS;

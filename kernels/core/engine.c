@@ -180,7 +180,8 @@ void engine_idle(struct engine *engine)
 
     if (engine->in_flight > 0 || engine->running > 0 || waiting_len(&engine->waiting) > 0)
         return;
-    engine->books.idle_ns += now_ns - engine->cut_ns;
+    *(engine->broken ? &engine->books.overhead_ns : &engine->books.idle_ns) +=
+        now_ns - engine->cut_ns;
     engine->cut_ns = now_ns;
 }
 

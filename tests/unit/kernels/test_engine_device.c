@@ -279,6 +279,68 @@ static void test_a_failed_device_stays_failed(void **state)
     engine_close(engine);
 }
 
+/* Books that add up, of an engine in which nobody waits to be polled. */
+static uint64_t assert_books_close(struct engine *engine)
+{
+    struct engine_books books;
+
+    engine_books(engine, &books);
+    assert_int_equal(books.held_ns, books.delivered_ns + books.live_ns + books.shared_ns +
+                                        books.recompute_ns + books.overhead_ns + books.idle_ns);
+    return books.held_ns;
+}
+
+/*
+ * The card fails with two steps in flight. What the host has taken in can be saved and goes on
+ * elsewhere to the same end; whoever is withdrawn then ends at once; the books are closed.
+ */
+static void test_what_a_failed_device_had_given_is_saved(void **state)
+{
+    uint32_t saved[20] = {0}, kept = 0, cursor = 0, ended = 0, polled = 0;
+    struct engine_checkpoint live;
+    struct engine_step_info info;
+    struct engine_event event;
+    struct engine *engine;
+
+    (void)state;
+    rough.fail_step = 40;
+    rough.gap_ns = 1000;
+    engine = open_rough();
+    for (uint32_t number = 0; number < 20; number++)
+        rig_submit(engine, number);
+    while (engine_step(engine, &info) == ERR_OK)
+        while (engine_poll(engine, &event))
+            polled++;
+    while (engine_poll(engine, &event))
+        polled++;
+    while (engine_checkpoint(engine, &cursor, &live)) {
+        saved[kept++] = live.tokens_len;
+        ended += live.tokens_len > 0;
+    }
+    assert_int_equal(kept, 20 - polled);
+    assert_true(ended > 0);
+    assert_books_close(engine);
+    cursor = 0;
+    for (uint32_t i = 0; i < kept; i++) {
+        uint32_t at = 0;
+
+        assert_true(engine_checkpoint(engine, &at, &live));
+        engine_cancel(engine, live.tag);
+        assert_true(engine_poll(engine, &event));
+        assert_int_equal(event.finish, ENGINE_CANCELLED);
+        assert_int_equal(event.tokens_len, saved[i]);
+    }
+    assert_false(engine_checkpoint(engine, &cursor, &live));
+    rough.passed_ns += 777;
+    {
+        const uint64_t before_ns = assert_books_close(engine);
+
+        engine_idle(engine);
+        assert_int_equal(assert_books_close(engine), before_ns + 777);
+    }
+    engine_close(engine);
+}
+
 /* A model of many long heads and a pool of many tokens: their product wraps, and is not allocated. */
 static void test_a_pool_whose_bytes_cannot_be_counted_is_refused(void **state)
 {
@@ -304,6 +366,7 @@ int main(void)
         cmocka_unit_test_setup(test_bad_logits_fail_their_request_alone, clear),
         cmocka_unit_test_setup(test_a_bad_embedding_is_not_given_out, clear),
         cmocka_unit_test_setup(test_a_failed_device_stays_failed, clear),
+        cmocka_unit_test_setup(test_what_a_failed_device_had_given_is_saved, clear),
         cmocka_unit_test_setup(test_a_pool_whose_bytes_cannot_be_counted_is_refused, clear),
     };
 
