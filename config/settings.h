@@ -44,6 +44,7 @@ struct settings_sim {
     uint32_t abort_token;
     uint32_t hang_token;
     uint32_t eat_token;
+    uint32_t fail_token;
 };
 
 /* A model tier: a topic and the model behind it. Texts that were not set are "". */

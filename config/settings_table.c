@@ -238,6 +238,8 @@ static const struct setting tier[] = {
      "sim: likewise, one at which the device hangs."},
     {"sim.eat_token", U32(T, sim.eat_token), "0", "0", "255", NULL,
      "sim: likewise, one that takes memory until there is none."},
+    {"sim.fail_token", U32(T, sim.fail_token), "0", "0", "255", NULL,
+     "sim: likewise, one at which the device fails."},
 };
 #undef T
 /* clang-format on */

@@ -167,9 +167,9 @@ enum err device_settle(struct device_loop *loop, uint64_t now_ns)
 {
     enum err err = engine_flush(loop->engine);
 
-    if (!err)
+    if (!err || loop->failed)
         device_collect(loop, now_ns);
-    return err;
+    return loop->failed ? ERR_OK : err;
 }
 
 void device_save_and_hand_over(struct device_loop *loop, bool all, uint64_t now_ns)

@@ -27,6 +27,7 @@ struct device_loop {
     unsigned answered;                    /* the last stop whose batch was cut */
     unsigned finishing;                   /* the stop before which requests are being finished */
     struct engine *engine;
+    bool failed; /* nothing is launched any more; the next stop saves what was taken in */
 
     struct mail_list inbox;      /* arrived and not yet looked at */
     struct lanes lanes;          /* of ready tasks */

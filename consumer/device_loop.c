@@ -99,7 +99,7 @@ static bool goes_on(struct device_loop *loop, unsigned stop, uint64_t now_ns)
 {
     uint64_t until_ns = atomic_load_explicit(&loop->finish_until_ns, memory_order_acquire);
 
-    if (now_ns >= until_ns || running_is_empty(&loop->running))
+    if (now_ns >= until_ns || loop->failed || running_is_empty(&loop->running))
         return false;
     if (loop->finishing != stop) {
         loop->finishing = stop;
@@ -171,7 +171,7 @@ static enum err turn(struct device_loop *loop, bool rest, bool *ret_rest)
         give_up_ready(loop, now_ns);
     }
     *ret_rest = true;
-    works = orders_is_go(order) || stop != loop->answered;
+    works = !loop->failed && (orders_is_go(order) || stop != loop->answered);
     if (works) {
         device_withdraw_unwanted(loop, now_ns);
         err = step(loop, now_ns);
@@ -199,6 +199,17 @@ static void log_passes(struct gauges *gauges)
              atomic_load(&gauges->held_ns) / 1000);
 }
 
+/* The device failed. What it gave before is saved by the stop that control orders when it hears. */
+static void fail_device(struct device_loop *loop, enum err err)
+{
+    log_error("device.failed",
+              "code=%s running=%u msg=\"nothing is launched any more; what was taken in before is "
+              "saved for others\"",
+              err_name(err), atomic_load(&loop->options.gauges->running));
+    loop->failed = true;
+    loop->options.on_failed(loop->options.context, err);
+}
+
 static void *run(void *argument)
 {
     struct device_loop *loop = argument;
@@ -212,10 +223,11 @@ static void *run(void *argument)
         .engine = loop->engine, .gauges = loop->options.gauges, .recorder = loop->options.recorder};
     loop->cut_ns = clock_mono_ns();
     loop->options.on_opened(loop->options.context, err);
-    while (!err && !atomic_load_explicit(&loop->quit, memory_order_acquire))
+    while (loop->engine && !atomic_load_explicit(&loop->quit, memory_order_acquire)) {
         err = turn(loop, rest, &rest);
-    if (err && loop->engine)
-        loop->options.on_failed(loop->options.context, err);
+        if (err)
+            fail_device(loop, err);
+    }
     log_passes(loop->options.gauges);
     return NULL;
 }

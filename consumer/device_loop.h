@@ -20,6 +20,9 @@
  * allows and one of it will be done by then; the rest is saved and taken out with its cost, and a batch
  * with the number of the halt is cut; then the loop rests until it is told to go. It begins at rest. See
  * orders.h.
+ *
+ * A device that fails is the end of launching, and of nothing else: the loop says so and waits for a
+ * halt, which saves and cuts what was taken in before. What was in flight is lost.
  */
 #ifndef MSERVE_CONSUMER_DEVICE_LOOP_H
 #define MSERVE_CONSUMER_DEVICE_LOOP_H
@@ -44,7 +47,7 @@ struct device_loop_options {
     uint32_t results_max;           /* finished and not yet in a batch: no steps beyond it */
     uint64_t request_time_limit_ns; /* in an engine that works, in all attempts; 0: none */
     void (*on_opened)(void *context, enum err err); /* from the device thread, once */
-    void (*on_failed)(void *context, enum err err); /* the device failed; the loop has ended */
+    void (*on_failed)(void *context, enum err err); /* the device failed; it waits for a halt */
     void (*on_room)(void *context);                 /* half of the ready requests are taken */
     void *context;
 };

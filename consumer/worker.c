@@ -161,7 +161,8 @@ static struct engine_options engine_options(const struct worker *worker)
                 .eos_per_million = tier->sim.eos_per_million,
                 .abort_token = tier->sim.abort_token,
                 .hang_token = tier->sim.hang_token,
-                .eat_token = tier->sim.eat_token},
+                .eat_token = tier->sim.eat_token,
+                .fail_token = tier->sim.fail_token},
     };
 }
 
@@ -302,7 +303,7 @@ static void on_wake(uv_async_t *async)
     if (notes & NOTE_LOST)
         worker_lose(worker);
     if (notes & NOTE_DEVICE_FAILED)
-        worker_leave(worker, "error", ERR_DEVICE);
+        worker_drain_off_device(worker, DRAIN_FAILED);
     if (notes & NOTE_COMMIT_FAILED)
         worker_leave(worker, "error", (enum err)atomic_load(&worker->failure));
     if (notes & NOTE_SIGNAL)

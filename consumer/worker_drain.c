@@ -9,7 +9,8 @@
  *     through   the last batch is committed
  *     gone      the books are closed and the partitions free; the program ends with status 0
  *
- * A second wish with an earlier T moves T. A second signal ends the finishing at once. What is not
+ * A second wish with an earlier T moves T. A second signal, and a device that failed or is sick, end the
+ * finishing at once. What is not
  * done at T (and never before worker.drain_margin has passed) ends with status 12: the burial does
  * the rest.
  */
@@ -34,10 +35,9 @@
 enum { LEAVE_AGAIN_MS = 200 };
 
 static const char *const why_names[] = {
-    [DRAIN_NOT] = "none",
-    [DRAIN_SIGNAL] = "signal",
-    [DRAIN_OPERATOR] = "operator",
-    [DRAIN_PREEMPTED] = "preempted",
+    [DRAIN_NOT] = "none",          [DRAIN_SIGNAL] = "signal",
+    [DRAIN_OPERATOR] = "operator", [DRAIN_PREEMPTED] = "preempted",
+    [DRAIN_FAILED] = "failed",     [DRAIN_SICK] = "sick",
 };
 
 /* ------------------------------------------------------------------------------------ signals ---- */
@@ -215,7 +215,7 @@ static void leave_in_mid_load(const struct worker *worker)
 {
     log_info("drain.done", "why=%s msg=\"the model was being loaded; nothing was held\"",
              why_names[worker->leaving.why]);
-    _exit(err_exit_status(ERR_OK));
+    _exit(err_exit_status(worker->leaving.end));
 }
 
 static void begin(struct worker *worker, uint64_t now_ns)
@@ -227,7 +227,7 @@ static void begin(struct worker *worker, uint64_t now_ns)
     case REGISTERING:
         log_info("drain.done", "why=%s msg=\"it had no lease; nothing was held\"",
                  why_names[worker->leaving.why]);
-        worker_stop_loop(worker, ERR_OK);
+        worker_stop_loop(worker, worker->leaving.end);
         break;
     case WORKING:
         worker_begin_stop(worker, DRAINING);
@@ -284,6 +284,14 @@ void worker_drain_at_once(struct worker *worker)
     move_end(worker);
 }
 
+void worker_drain_off_device(struct worker *worker, enum drain_why why)
+{
+    worker->leaving.end = ERR_DEVICE;
+    worker->leaving.at_once = true;
+    worker_drain_within(worker, WORKER_NOT_TOLD, why);
+    move_end(worker);
+}
+
 void worker_drain_halted(struct worker *worker)
 {
     uint64_t until_ns = worker->phase == DRAINING ? finish_until_ns(worker) : 0;
@@ -306,7 +314,7 @@ void worker_drain_through(struct worker *worker)
     }
     notices_acknowledge(worker->notices);
     log_done(worker);
-    worker_stop_loop(worker, err);
+    worker_stop_loop(worker, err ? err : worker->leaving.end);
 }
 
 /* ---------------------------------------------------------------------------- who asks for it ---- */

@@ -54,7 +54,14 @@ enum note {
 };
 
 /* Who wants the worker to leave; its row has the names. */
-enum drain_why { DRAIN_NOT, DRAIN_SIGNAL, DRAIN_OPERATOR, DRAIN_PREEMPTED };
+enum drain_why {
+    DRAIN_NOT,
+    DRAIN_SIGNAL,
+    DRAIN_OPERATOR,
+    DRAIN_PREEMPTED,
+    DRAIN_FAILED, /* its device did */
+    DRAIN_SICK,   /* its device is */
+};
 
 #define WORKER_NOT_TOLD UINT64_MAX
 
@@ -62,6 +69,7 @@ enum drain_why { DRAIN_NOT, DRAIN_SIGNAL, DRAIN_OPERATOR, DRAIN_PREEMPTED };
 struct worker_leaving {
     enum drain_why why; /* DRAIN_NOT: it stays */
     bool at_once;       /* nothing more is finished */
+    enum err end;       /* with it the worker ends, when all went well on the way out */
     uint64_t asked_ns;  /* for the first time */
     uint64_t by_ns;     /* when it is to be gone */
     uint64_t halted_ns;
@@ -151,6 +159,11 @@ void worker_drain_by(struct worker *worker, uint64_t deadline_ns, enum drain_why
 /* The same from now on; WORKER_NOT_TOLD: worker.drain. */
 void worker_drain_within(struct worker *worker, uint64_t left_ms, enum drain_why why);
 void worker_drain_at_once(struct worker *worker); /* checkpoint and commit only */
+/*
+ * The device is not to be worked with any more: checkpoint and commit what it has given, and end with
+ * ERR_DEVICE, also where the worker was about to leave anyway.
+ */
+void worker_drain_off_device(struct worker *worker, enum drain_why why);
 void worker_drain_halted(struct worker *worker);  /* intake stands still */
 void worker_drain_through(struct worker *worker); /* the last batch is committed */
 void worker_catch_signals(struct worker *worker);

@@ -298,7 +298,7 @@ void worker_after_stop(struct worker *worker)
         chooser_forget(worker->chooser);
         worker->phase = REGISTERING;
         if (worker->leaving.why)
-            worker_stop_loop(worker, ERR_OK);
+            worker_stop_loop(worker, worker->leaving.end);
         else
             worker_register(worker);
     }

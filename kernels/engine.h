@@ -50,7 +50,8 @@ struct sim_options {
     /* Tokens of a prompt that kill whoever reads them, for tests of that; 0: none. */
     uint32_t abort_token;
     uint32_t hang_token;
-    uint32_t eat_token; /* takes memory until there is none */
+    uint32_t eat_token;  /* takes memory until there is none */
+    uint32_t fail_token; /* the device fails, and nothing works on it any more */
 };
 
 /* What keys and values are stored as. A backend refuses what it does not have. */

@@ -42,6 +42,7 @@ struct sim {
     uint64_t *at[STRIDE]; /* scratch: KV of the rows in hand */
     uint64_t clock_ns;    /* end of the step enqueued last */
     uint64_t wall_due_ns; /* when that is on the wall */
+    bool failed;          /* it met fail_token */
 };
 
 static struct sim *sim_of(struct device *device)
@@ -212,9 +213,13 @@ static uint64_t key_of(const struct engine_sampling *sampling)
 }
 
 /* Tests want workers that die of a request: of what its prompt holds, so that it is always the same. */
-static void meet_poison(const struct sim_options *options, uint32_t token)
+static void meet_poison(struct sim *sim, uint32_t token)
 {
     const struct timespec for_ever = {.tv_sec = 1000000};
+    const struct sim_options *options = &sim->options;
+
+    if (token == options->fail_token)
+        sim->failed = true;
 
     if (token == options->abort_token)
         abort();
@@ -224,13 +229,16 @@ static void meet_poison(const struct sim_options *options, uint32_t token)
         memset(xmalloc(EATEN_BYTES), 1, EATEN_BYTES);
 }
 
-static void look_for_poison(const struct sim_options *options, const int32_t *token, uint32_t rows)
+static void look_for_poison(struct sim *sim, const int32_t *token, uint32_t rows)
 {
-    if (!options->abort_token && !options->hang_token && !options->eat_token)
+    const struct sim_options *options = &sim->options;
+
+    if (!options->abort_token && !options->hang_token && !options->eat_token &&
+        !options->fail_token)
         return;
     for (uint32_t row = 0; row < rows; row++)
         if (token[row] > 0)
-            meet_poison(options, (uint32_t)token[row]);
+            meet_poison(sim, (uint32_t)token[row]);
 }
 
 /* Rows of one sequence, block by block. Returns the KV tokens that its attention touches. */
@@ -243,7 +251,7 @@ static uint64_t run_sequence(struct sim *sim, struct sim_step *step, uint32_t se
     uint64_t *row_hash = step->row_hash + step->step.seq_row[seq];
     uint64_t hash = START, sum = 0;
 
-    look_for_poison(&sim->options, token, rows);
+    look_for_poison(sim, token, rows);
     sim->key[slot] = key_of(&sim->slots.sampling[slot]);
     if (ctx > 0)
         hash = sim->kv[(size_t)blocks[(ctx - 1) / BLOCK] * BLOCK + (ctx - 1) % BLOCK];
@@ -397,6 +405,8 @@ static enum err sim_done(struct device *device, unsigned slot, int timeout_ms,
     struct sim *sim = sim_of(device);
     const struct sim_step *step = &sim->steps[slot];
 
+    if (sim->failed)
+        return fail(ERR_DEVICE, "the simulated device failed, as sim.fail_token wants it");
     if (sim->options.pace > 0) {
         const uint64_t now = wall_ns(), patience_ns = (uint64_t)timeout_ms * 1000000u;
 

@@ -28,6 +28,8 @@ struct bench {
     uint64_t limit_ns;                         /* likewise: of a request's time; 0: none */
     struct recorder *recorder;                 /* likewise; NULL: none */
     const char *model_path;                    /* likewise; NULL: the simulated device */
+    uint32_t fail_token; /* likewise: of it the device may fail; 0: it may not */
+    atomic_uint failures;
 };
 
 static inline void on_opened(void *context, enum err err)
@@ -37,9 +39,11 @@ static inline void on_opened(void *context, enum err err)
 
 static inline void on_failed(void *context, enum err err)
 {
-    (void)context;
-    (void)err;
-    abort();
+    struct bench *bench = context;
+
+    if (bench->fail_token == 0 || err != ERR_DEVICE)
+        abort();
+    atomic_fetch_add(&bench->failures, 1);
 }
 
 static inline void on_room(void *context)
@@ -61,6 +65,7 @@ static inline void bench_open(struct bench *bench, double pace, uint32_t sequenc
                            .row_ns = 1001,
                            .kv_ns = 107,
                            .head_ns = 13,
+                           .fail_token = bench->fail_token,
                            .pace = pace}},
         .gauges = &bench->gauges,
         .batches = &bench->batches,
@@ -85,7 +90,8 @@ static inline void bench_open(struct bench *bench, double pace, uint32_t sequenc
     }
     *bench = (struct bench){.save_every_ns = bench->save_every_ns,
                             .limit_ns = bench->limit_ns,
-                            .recorder = bench->recorder};
+                            .recorder = bench->recorder,
+                            .fail_token = bench->fail_token};
     atomic_store(&bench->gauges.launch_until_ns, UINT64_MAX);
     mailbox_init(&bench->batches, -1);
     assert_int_equal(device_loop_start(&options, &bench->loop), ERR_OK);

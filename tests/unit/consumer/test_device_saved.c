@@ -435,6 +435,51 @@ static void test_a_bad_checkpoint_goes_before_a_new_one_comes(void **state)
     made_close(&made);
 }
 
+/*
+ * The device fails while two answers are half done. All the tokens that it had given are in the batch
+ * of the stop, the books of that batch close, and both answers go on elsewhere as if nothing had been.
+ */
+static void test_what_a_failed_device_gave_is_saved(void **state)
+{
+    struct bench bench = {.fail_token = '@'};
+    struct answer answer[2];
+    struct batch *batch;
+    struct task *poison;
+    struct made made;
+    unsigned stop;
+
+    (void)state;
+    made_open(&made, 1, ENDPOINT_COMPLETIONS, 3);
+    for (uint32_t i = 0; i < 2; i++)
+        answer[i] = undisturbed(&made, i);
+    bench_open(&bench, 1, 3, INTERVAL_NS);
+    for (uint32_t i = 0; i < 2; i++)
+        post(&bench, long_task(&made, i));
+    let_run(&bench, 2);
+    poison = made_task(&made, 2, 9, 4);
+    poison->prompt[3] = '@';
+    post(&bench, poison);
+    while (atomic_load(&bench.failures) == 0)
+        usleep(1000);
+    stop = device_loop_halt(bench.loop, UINT64_MAX);
+    batch = next_batch(&bench);
+    assert_int_equal(batch->stop, stop);
+    assert_int_equal(batch->count, 3);
+    assert_int_equal(batch->checkpoints_count, 2); /* of the third there is nothing */
+    for (uint32_t i = 0; i < 2; i++) {
+        struct checkpoint checkpoint = found(batch, &batch->checkpoint[i]);
+
+        assert_true(checkpoint.tokens_len >= 5);
+        assert_begins_as(&checkpoint, &answer[batch->checkpoint[i].index]);
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(batch->task[i]->status, TASK_DROPPED);
+    assert_int_equal(atomic_load(&bench.failures), 1); /* and said so once */
+    batch_free(batch);
+    bench_close(&bench);
+    made_close(&made);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -447,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_what_leaves_is_saved_and_handed_over),
         cmocka_unit_test(test_what_nobody_wants_is_not_saved),
         cmocka_unit_test(test_a_bad_checkpoint_goes_before_a_new_one_comes),
+        cmocka_unit_test(test_what_a_failed_device_gave_is_saved),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
