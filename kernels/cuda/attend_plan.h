@@ -11,11 +11,10 @@
 #ifndef MSERVE_KERNELS_CUDA_ATTEND_PLAN_H
 #define MSERVE_KERNELS_CUDA_ATTEND_PLAN_H
 
+#include "kernels/cuda/attend_image.h"
 #include "kernels/device.h"
 
 #include <stddef.h>
-
-enum { ATTEND_SPLIT = 256 };
 
 struct attend_planner;
 
@@ -34,8 +33,12 @@ size_t attend_part_bytes(const struct attend_shape *shape);
 
 /*
  * Writes the image of a step at `image` (host memory, aligned to 16 bytes); returns its bytes. *ret_kinds:
- * which kernels have something to do; a graph of attention is good for steps of the same kinds.
- * Costs the host time proportional to rows and splits.
+ * which kernels have something to do (enum attend_kind). A graph of attention is good for any step
+ * whose kinds are among those it was recorded for: without work a kernel ends at once.
+ *
+ * Costs the host time proportional to rows and splits: 35 us for 512 sequences that decode after
+ * 1,000 tokens (AMD EPYC of the Zen 4 line under KVM, one thread; tests/unit/kernels/cuda/
+ * test_attend_plan.c says what it is here).
  */
 size_t attend_plan(struct attend_planner *planner, const struct step *step,
                    const struct slots *slots, void *image, uint32_t *ret_kinds);

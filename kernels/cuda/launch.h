@@ -123,8 +123,9 @@ struct attend_args {
     const uint16_t *qkv; /* as rotate left it */
     struct kv_layer kv;
     uint32_t heads, kv_heads, head_dim;
-    uint16_t *out; /* bf16 [rows][H D] */
-    float *part;   /* attend_part_bytes() of them */
+    uint16_t *out;       /* bf16 [rows][H D] */
+    float *part;         /* attend_part_bytes() of them */
+    uint32_t processors; /* of struct gpu_about: sizes the grids */
 };
 
 enum glu_kind { GLU_SILU, GLU_GELU }; /* gelu: the tanh form */
