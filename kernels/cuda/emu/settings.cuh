@@ -1,0 +1,30 @@
+/*
+ * settings.cuh: what MSERVE_EMU says of the emulated GPU: "seed=7,capability=89,memory_mib=64".
+ * It is read once by each list() and open().
+ *
+ *   seed=N          chooses order and random numbers: N % 4 is fair, first, last, random
+ *   order=          which warp, lane and block comes first: fair, first, last, random, or unfair: one
+ *                   of the last three, by seed
+ *   copies=         late: asynchronous copies land at their wait; early: at once
+ *   capability=     80, 86, 89 or 90
+ *   devices=N       0 to 64
+ *   memory_mib=N    memory of each
+ *   processors=N
+ *   queue=          thread: a thread of its own works off what is enqueued; direct: the caller does
+ *   fault_at=N      the N-th launch of a gpu fails, and it with it; 0: none
+ */
+#ifndef MSERVE_KERNELS_CUDA_EMU_SETTINGS_CUH
+#define MSERVE_KERNELS_CUDA_EMU_SETTINGS_CUH
+
+#include "kernels/cuda/emu/block.cuh"
+
+struct emu_settings {
+    uint64_t seed, capability, devices, memory_mib, processors, fault_at;
+    enum schedule order;
+    bool copies_late, direct;
+};
+
+/* False: *why says what is wrong with MSERVE_EMU; the words are the thread's until it asks again. */
+bool emu_settings_read(struct emu_settings *settings, const char **why);
+
+#endif

@@ -1,0 +1,14 @@
+/*
+ * symbols.cuh: functions of NVIDIA's libraries that the emulation brings itself. X(name) stands for
+ * `extern "C"` emu_name, which gpu_module.symbol("name") gives.
+ */
+#ifndef MSERVE_KERNELS_CUDA_EMU_SYMBOLS_CUH
+#define MSERVE_KERNELS_CUDA_EMU_SYMBOLS_CUH
+
+/* clang-format off */
+#define EMU_SYMBOLS(X)
+/* clang-format on */
+
+void *emu_symbol(const char *name); /* NULL: there is none */
+
+#endif
