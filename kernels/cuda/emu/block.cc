@@ -83,7 +83,7 @@ die_apart(const struct simt_lane *one, const struct simt_lane *other, const char
     simt_die(one, one->site, "%s: %s, %s", what, here, there);
 }
 
-static bool together(struct simt_site one, struct simt_site other)
+EMU_HARDWARE static bool together(struct simt_site one, struct simt_site other)
 {
     return one.line == other.line &&
            (one.file == other.file ||
@@ -92,7 +92,7 @@ static bool together(struct simt_site one, struct simt_site other)
 
 /* ---- order ---- */
 
-static uint32_t random_below(struct simt_machine *machine, uint32_t below)
+EMU_HARDWARE static uint32_t random_below(struct simt_machine *machine, uint32_t below)
 {
     machine->random ^= machine->random << 13;
     machine->random ^= machine->random >> 7;
@@ -100,14 +100,14 @@ static uint32_t random_below(struct simt_machine *machine, uint32_t below)
     return static_cast<uint32_t>((machine->random >> 32) * below >> 32);
 }
 
-static struct simt_lane *lane_of(struct simt_machine *machine, const struct simt_warp *warp,
-                                 uint32_t lane)
+EMU_HARDWARE static struct simt_lane *lane_of(struct simt_machine *machine,
+                                              const struct simt_warp *warp, uint32_t lane)
 {
     return &machine->lane[static_cast<size_t>(warp - machine->warp) * LANES + lane];
 }
 
 /* The warp that is to run, NULL where none can. */
-static struct simt_warp *choose_warp(struct simt_machine *machine)
+EMU_HARDWARE static struct simt_warp *choose_warp(struct simt_machine *machine)
 {
     uint32_t first = 0, step = 1;
 
@@ -136,7 +136,7 @@ static struct simt_warp *choose_warp(struct simt_machine *machine)
     return NULL;
 }
 
-static void order_lanes(struct simt_machine *machine, struct simt_warp *warp)
+EMU_HARDWARE static void order_lanes(struct simt_machine *machine, struct simt_warp *warp)
 {
     for (uint32_t i = 0; i < LANES; i++)
         warp->order[i] =
@@ -150,7 +150,7 @@ static void order_lanes(struct simt_machine *machine, struct simt_warp *warp)
 }
 
 /* All warps stand at the block's barrier or have ended: the barrier opens, or somebody is missing. */
-static bool open_barrier(struct simt_machine *machine)
+EMU_HARDWARE static bool open_barrier(struct simt_machine *machine)
 {
     const struct simt_lane *first = &machine->lane[0];
 
@@ -172,7 +172,7 @@ static bool open_barrier(struct simt_machine *machine)
 }
 
 /* The fiber that goes on after all lanes of a warp stand; the machine's own when the block ended. */
-static struct fiber *next_fiber(struct simt_machine *machine, struct simt_warp *warp)
+EMU_HARDWARE static struct fiber *next_fiber(struct simt_machine *machine, struct simt_warp *warp)
 {
     struct simt_warp *next = warp;
 
@@ -186,7 +186,7 @@ static struct fiber *next_fiber(struct simt_machine *machine, struct simt_warp *
 }
 
 /* All 32 must stand at the same place. */
-static void check_warp(struct simt_machine *machine, const struct simt_warp *warp)
+EMU_HARDWARE static void check_warp(struct simt_machine *machine, const struct simt_warp *warp)
 {
     const struct simt_lane *first = lane_of(machine, warp, 0);
 
@@ -262,6 +262,7 @@ static bool want_fibers(struct simt_machine *machine, uint32_t threads)
     for (; machine->fibers < threads; machine->fibers++) {
         struct simt_lane *lane = &machine->lane[machine->fibers];
         lane->machine = machine;
+        lane->copy = &machine->copy[static_cast<size_t>(machine->fibers) * COPIES_MAX];
         lane->warp = &machine->warp[machine->fibers / LANES];
         lane->lane = machine->fibers % LANES;
         lane->self.index.x = machine->fibers;
@@ -381,7 +382,10 @@ struct simt_machine *simt_machine_new(size_t shared_max, enum schedule schedule,
     machine->lane = static_cast<struct simt_lane *>(calloc(THREADS_MAX, sizeof(struct simt_lane)));
     if (posix_memalign(&at, MARGIN_BYTES, bytes) == 0)
         machine->shared_map = static_cast<uint8_t *>(at);
-    if (machine->warp == NULL || machine->lane == NULL || machine->shared_map == NULL) {
+    machine->copy = static_cast<struct simt_copy *>(
+        calloc(static_cast<size_t>(THREADS_MAX) * COPIES_MAX, sizeof(struct simt_copy)));
+    if (machine->warp == NULL || machine->lane == NULL || machine->copy == NULL ||
+        machine->shared_map == NULL) {
         simt_machine_free(machine);
         return NULL;
     }
@@ -408,5 +412,6 @@ void simt_machine_free(struct simt_machine *machine)
     free(machine->shared_map);
     free(machine->warp);
     free(machine->lane);
+    free(machine->copy);
     free(machine);
 }

@@ -48,7 +48,7 @@ struct simt_lane {
     struct simt_site site;
     /* Asynchronous copies: those of groups `landed` to `closed` are under way, `closed` is open. */
     uint32_t copy_first, copy_count, closed, landed;
-    struct simt_copy copy[COPIES_MAX]; /* a ring */
+    struct simt_copy *copy; /* [COPIES_MAX] a ring */
 };
 
 struct simt_warp {
@@ -76,6 +76,7 @@ struct simt_machine {
     uint64_t start, barrier, end; /* addresses for fiber_release() */
     struct simt_warp *warp;       /* [WARPS_MAX] */
     struct simt_lane *lane;       /* [THREADS_MAX] */
+    struct simt_copy *copy;       /* [THREADS_MAX][COPIES_MAX] */
 };
 
 /* NULL: no memory. Used by one thread at a time. */

@@ -30,7 +30,9 @@
 #endif
 
 /* Before functions that work behind the sanitizers' backs: they do what the hardware does. */
-#ifdef __clang__
+#if !defined(EMU_ASAN) && !defined(EMU_TSAN)
+#define EMU_HARDWARE
+#elif defined(__clang__)
 #define EMU_HARDWARE __attribute__((no_sanitize("thread"), no_sanitize("address"), noinline))
 #else
 #define EMU_HARDWARE __attribute__((no_sanitize_thread, no_sanitize_address, noinline))
