@@ -19,7 +19,7 @@ static bool json;
 static const struct option rows[] = {
     {"random", 'r', OPTION_CHOICE, "SHAPE", &bench.random,
      .sentence = "A model of random weights of this shape, instead of a file.",
-     .choices = "tiny|15m|110m|1.1b"},
+     .choices = "tiny|15m|110m|1.1b|8b"},
     {"type", 0, OPTION_CHOICE, "TYPE", &bench.type,
      .sentence = "What the random weights are stored as; q8_0 without it.",
      .choices = "q8_0|f16|bf16|f32"},
