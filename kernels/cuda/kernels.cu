@@ -16,4 +16,5 @@ const struct gpu_kernels gpu_kernels = {
     NULL, /* sample */
     NULL, /* product */
     NULL, /* same */
+    launch_words,
 };

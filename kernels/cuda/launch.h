@@ -232,6 +232,18 @@ struct same_args {
     uint32_t *differs;   /* [rows] 1 or 0 */
 };
 
+/*
+ * Every word of simt.cuh, on numbers that a test chooses, so that what a card makes of them can be held
+ * against plain arithmetic before any other kernel is believed. words.cu says what is where in `out`.
+ */
+enum { WORDS_THREADS = 64, WORDS_IN = 8, WORDS_OUT = 64 };
+
+struct words_args {
+    uint32_t rounds;    /* a block each */
+    const uint32_t *in; /* [rounds][WORDS_THREADS][WORDS_IN] */
+    uint32_t *out;      /* [rounds][WORDS_THREADS][WORDS_OUT] */
+};
+
 /* Each only enqueues. What it was given is copied. */
 struct gpu_kernels {
     void (*angles)(struct gpu *gpu, const struct angles_args *args);
@@ -248,6 +260,7 @@ struct gpu_kernels {
     void (*sample)(struct gpu *gpu, const struct sample_args *args);
     void (*product)(struct gpu *gpu, const struct product_args *args);
     void (*same)(struct gpu *gpu, const struct same_args *args);
+    void (*words)(struct gpu *gpu, const struct words_args *args);
 };
 
 #ifdef __cplusplus

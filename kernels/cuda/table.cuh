@@ -18,6 +18,7 @@ void launch_embedding(struct gpu *gpu, const struct embedding_args *args);
 void launch_sample(struct gpu *gpu, const struct sample_args *args);
 void launch_product(struct gpu *gpu, const struct product_args *args);
 void launch_same(struct gpu *gpu, const struct same_args *args);
+void launch_words(struct gpu *gpu, const struct words_args *args);
 
 extern const struct gpu_kernels gpu_kernels;
 
