@@ -96,7 +96,11 @@ static bool read_pair(const char *key, const char *value, struct emu_settings *s
         snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", word_rows[i].key,
                  i + 1 < WORD_COUNT ? ", " : "");
     }
-    return refuse(why, "MSERVE_EMU: there is no setting \"%s\"; there are %s", key, known);
+    if (strcmp(key, "nvml") == 0) {
+        snprintf(settings->nvml, sizeof(settings->nvml), "%s", value);
+        return true;
+    }
+    return refuse(why, "MSERVE_EMU: there is no setting \"%s\"; there are %s, nvml", key, known);
 }
 
 static bool read_all(char *text, struct emu_settings *settings, uint32_t words[WORD_COUNT],
@@ -134,6 +138,7 @@ bool emu_settings_read(struct emu_settings *settings, const char **why)
         settings->*row.field = row.usual;
     for (uint32_t i = 0; i < WORD_COUNT; i++)
         words[i] = word_rows[i].usual;
+    settings->nvml[0] = '\0';
     if (text != NULL && strlen(text) >= sizeof(copy))
         return refuse(why, "MSERVE_EMU is longer than %zu characters", sizeof(copy) - 1);
     strcpy(copy, text != NULL ? text : "");

@@ -12,6 +12,7 @@
  *   processors=N
  *   queue=          thread: a thread of its own works off what is enqueued; direct: the caller does
  *   fault_at=N      the N-th launch of a gpu fails, and it with it; 0: none
+ *   nvml=PATH       what NVML says of the cards (nvml_emu.cc); without it they are well
  */
 #ifndef MSERVE_KERNELS_CUDA_EMU_SETTINGS_CUH
 #define MSERVE_KERNELS_CUDA_EMU_SETTINGS_CUH
@@ -20,6 +21,7 @@
 
 struct emu_settings {
     uint64_t seed, capability, devices, memory_mib, processors, fault_at;
+    char nvml[256];
     enum schedule order;
     bool copies_late, direct;
 };

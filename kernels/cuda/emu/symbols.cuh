@@ -6,7 +6,12 @@
 #define MSERVE_KERNELS_CUDA_EMU_SYMBOLS_CUH
 
 /* clang-format off */
-#define EMU_SYMBOLS(X)
+#define EMU_SYMBOLS(X) \
+    X(nvmlInit_v2) X(nvmlShutdown) X(nvmlDeviceGetHandleByPciBusId_v2) X(nvmlDeviceGetHandleByUUID) \
+    X(nvmlDeviceGetMemoryInfo) X(nvmlDeviceGetUtilizationRates) X(nvmlDeviceGetPowerUsage) \
+    X(nvmlDeviceGetTemperature) X(nvmlDeviceGetTotalEccErrors) X(nvmlDeviceGetRemappedRows) \
+    X(nvmlDeviceGetCurrentClocksThrottleReasons) X(nvmlEventSetCreate) X(nvmlEventSetFree) \
+    X(nvmlDeviceRegisterEvents) X(nvmlEventSetWait_v2)
 /* clang-format on */
 
 void *emu_symbol(const char *name); /* NULL: there is none */
