@@ -5,7 +5,5 @@ const struct gpu_kernels gpu_kernels = {
     launch_angles,  launch_embed,  launch_norm,      launch_quantise,
     launch_rescale, launch_rotate, launch_attend,    launch_glu,
     launch_gather,  launch_pool,   launch_embedding, NULL, /* sample */
-    NULL,                                                  /* product */
-    NULL,                                                  /* same */
-    launch_words,
+    launch_product, launch_same,   launch_words,
 };

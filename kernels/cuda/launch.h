@@ -222,14 +222,20 @@ struct product_args {
     void *out;                /* [M][N] */
 };
 
-/* differs[i] = whether row got[i] has any bit that row want[row[i]] has not: the tuner's question. */
+/*
+ * differs[i][s] = whether row got[i] has any bit that row want[row[i]] has not, in its s-th
+ * SAME_SEGMENT bytes; SAME_ANY: it may be anything. The tuner's question (matmul.h).
+ */
+enum { SAME_SEGMENT = 4096 };
+#define SAME_ANY UINT32_MAX
+
 struct same_args {
     uint32_t rows;
     size_t row_bytes;    /* even */
     const uint16_t *got; /* [rows][row_bytes / 2] */
     const uint16_t *want;
     const uint32_t *row; /* [rows] */
-    uint32_t *differs;   /* [rows] 1 or 0 */
+    uint32_t *differs;   /* [rows][ceil(row_bytes / SAME_SEGMENT)] 1 or 0 */
 };
 
 /*

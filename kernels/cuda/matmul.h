@@ -9,9 +9,9 @@
  * The clock chooses among those admitted alone; so any choice, on any machine, gives the same bits,
  * and the class's fingerprint says which these are.
  *
- * PADDING A run of `rows` rows may read and write up to matmul_padded(set, rows) of them, which is at
- * most the last of the list: `in` and `out` are that long. What stands there in `in` is never seen in
- * the rows wanted, and what is written there in `out` means nothing.
+ * PADDING A run of any number of rows may read and write as many as matmul_padded(set, rows_max of
+ * the shape) says: `in` and `out` are that long. What stands in `in` past the rows wanted is never
+ * seen in them, and what is written there in `out` means nothing.
  *
  * MEMORY matmul_tune() takes device memory and gives it back: matmul_tune_bytes() at most, less where
  * there is less. matmul_run() allocates nothing, waits for nothing, and may be captured.
@@ -101,12 +101,16 @@ void matmul_run(const struct matmul *matmul, const void *weight, const float *we
                 const struct prepared *in, void *out, uint32_t rows);
 
 /*
- * Which bits these products have: "cublaslt/130100/66/5f0c…" with a hash over all shapes added, or
- * "own/1". Part of the numerics id. After tune; lives as long as the set.
+ * Which bits these products have: "products/5f0c…", a hash of the classes' bits over all shapes
+ * added, in any order; "products/own" where all are the own kernel's. Part of the numerics id. After
+ * tune; lives as long as the set.
  */
 const char *matmul_fingerprint(const struct matmul_set *set);
 
-/* "cublasLt 13.1.0 (/usr/lib/libcublasLt.so.13)", or "own kernel: libcublasLt was not found in …". */
+/* NULL, or what the library said of the first run that it refused; nothing after it means anything. */
+const char *matmul_fault(const struct matmul_set *set);
+
+/* "cuBLASLt 13.1.0 (/usr/lib/libcublasLt.so.13)", or "own kernel: libcublasLt was not found: …". */
 const char *matmul_library(const struct matmul_set *set);
 
 /* What tuning found for one shape at one listed number of rows. */

@@ -37,6 +37,7 @@ struct gpu {
     struct emu_queue *queue;
     struct simt_machine *machine; /* the queue's alone */
     uint64_t launches;            /* the queue's alone */
+    uint64_t spent_ns;            /* the queue's alone: emu_spend() */
     struct gpu_event *events;
     struct gpu_graph *graphs;
     struct gpu_graph *captured; /* being recorded */
@@ -70,6 +71,11 @@ static const char *fault(struct gpu *gpu)
     what = gpu->faulty ? gpu->fault : NULL;
     pthread_mutex_unlock(&gpu->lock);
     return what;
+}
+
+void emu_spend(struct gpu *gpu, uint64_t ns)
+{
+    gpu->spent_ns += ns;
 }
 
 const struct emu_settings *emu_settings_of(const struct gpu *gpu)
@@ -349,8 +355,8 @@ static void run_event(struct gpu *gpu, const void *args)
     clock_gettime(CLOCK_MONOTONIC, &now);
     pthread_mutex_lock(&gpu->lock);
     event->happened++;
-    event->time_ns =
-        static_cast<uint64_t>(now.tv_sec) * 1000 * NS_PER_MS + static_cast<uint64_t>(now.tv_nsec);
+    event->time_ns = static_cast<uint64_t>(now.tv_sec) * 1000 * NS_PER_MS +
+                     static_cast<uint64_t>(now.tv_nsec) + gpu->spent_ns;
     pthread_cond_broadcast(&gpu->happened);
     pthread_mutex_unlock(&gpu->lock);
 }

@@ -19,6 +19,9 @@ void emu_enqueue(struct gpu *gpu, const char *name, void (*run)(struct gpu *gpu,
 /* Makes the gpu faulty, unless it is: the sentence is what fault() says from now on. */
 void emu_fault(struct gpu *gpu, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The card's clock goes forward by so much, at what is enqueued now. From a call being run alone. */
+void emu_spend(struct gpu *gpu, uint64_t ns);
+
 const struct emu_settings *emu_settings_of(const struct gpu *gpu);
 
 /* What list() says of a card, and the bytes that are taken of it by this process. */

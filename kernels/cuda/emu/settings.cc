@@ -8,7 +8,7 @@
 
 enum { WORDS_MAX = 6 };
 
-enum word_key { WORD_ORDER, WORD_COPIES, WORD_QUEUE, WORD_COUNT };
+enum word_key { WORD_ORDER, WORD_COPIES, WORD_QUEUE, WORD_BLAS, WORD_COUNT };
 enum { ORDER_UNFAIR = SCHEDULE_COUNT, ORDER_BY_SEED };
 
 static const struct number_row {
@@ -22,6 +22,7 @@ static const struct number_row {
     {"memory_mib", &emu_settings::memory_mib, 1, 1u << 20, 1024},
     {"processors", &emu_settings::processors, 1, 1024, 4},
     {"fault_at", &emu_settings::fault_at, 0, UINT64_MAX, 0},
+    {"blas_clock", &emu_settings::blas_clock, 0, UINT64_MAX, 0},
 };
 
 static const struct word_row {
@@ -32,6 +33,7 @@ static const struct word_row {
     {"order", {"fair", "first", "last", "random", "unfair", NULL}, ORDER_BY_SEED},
     {"copies", {"early", "late", NULL}, 1},
     {"queue", {"thread", "direct", NULL}, 0},
+    {"blas", {"normal", "none", "hostile", NULL}, EMU_BLAS_NORMAL},
 };
 
 static __thread char said[320];
@@ -151,5 +153,6 @@ bool emu_settings_read(struct emu_settings *settings, const char **why)
     settings->order = order_of(words[WORD_ORDER], settings->seed);
     settings->copies_late = words[WORD_COPIES] == 1;
     settings->direct = words[WORD_QUEUE] == 1;
+    settings->blas = static_cast<enum emu_blas>(words[WORD_BLAS]);
     return true;
 }

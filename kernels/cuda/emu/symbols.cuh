@@ -11,7 +11,13 @@
     X(nvmlDeviceGetMemoryInfo) X(nvmlDeviceGetUtilizationRates) X(nvmlDeviceGetPowerUsage) \
     X(nvmlDeviceGetTemperature) X(nvmlDeviceGetTotalEccErrors) X(nvmlDeviceGetRemappedRows) \
     X(nvmlDeviceGetCurrentClocksThrottleReasons) X(nvmlEventSetCreate) X(nvmlEventSetFree) \
-    X(nvmlDeviceRegisterEvents) X(nvmlEventSetWait_v2)
+    X(nvmlDeviceRegisterEvents) X(nvmlEventSetWait_v2) \
+    X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtGetVersion) X(cublasLtGetStatusString) \
+    X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy) X(cublasLtMatmulDescSetAttribute) \
+    X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy) \
+    X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) \
+    X(cublasLtMatmulPreferenceSetAttribute) X(cublasLtMatmulAlgoGetHeuristic) \
+    X(cublasLtMatmulAlgoCheck) X(cublasLtMatmulAlgoConfigGetAttribute) X(cublasLtMatmul)
 /* clang-format on */
 
 void *emu_symbol(const char *name); /* NULL: there is none */
