@@ -8,7 +8,8 @@
 
 #include "kernels/cuda/enqueue.cuh"
 
-#define KERNEL(threads) static __global__ __launch_bounds__(threads)
+/* 1: a block a processor will do; without it ptxas spills to make room for more. */
+#define KERNEL(threads) static __global__ __launch_bounds__(threads, 1)
 #define DEVICE          static __device__ __forceinline__
 #define UNROLL          _Pragma("unroll")
 #define SHARED(type, name)                                                                         \
