@@ -2,8 +2,19 @@
 #include "kernels/cuda/table.cuh"
 
 const struct gpu_kernels gpu_kernels = {
-    launch_angles,  launch_embed,  launch_norm,      launch_quantise,
-    launch_rescale, launch_rotate, launch_attend,    launch_glu,
-    launch_gather,  launch_pool,   launch_embedding, NULL, /* sample */
-    launch_product, launch_same,   launch_words,
+    /* angles */ launch_angles,
+    /* embed */ launch_embed,
+    /* norm */ launch_norm,
+    /* quantise */ launch_quantise,
+    /* rescale */ launch_rescale,
+    /* rotate */ launch_rotate,
+    /* attend */ launch_attend,
+    /* glu */ launch_glu,
+    /* gather */ launch_gather,
+    /* pool */ launch_pool,
+    /* embedding */ launch_embedding,
+    /* sample */ launch_sample,
+    /* product */ launch_product,
+    /* same */ launch_same,
+    /* words */ launch_words,
 };

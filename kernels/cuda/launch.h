@@ -177,7 +177,7 @@ struct embedding_args {
     uint32_t *bad; /* [wanted] */
 };
 
-enum { SAMPLE_LOGPROB = 1 << 0, SAMPLE_NO_MASK = UINT32_MAX };
+enum { SAMPLE_LOGPROB = 1 << 0, SAMPLE_VOCAB_LIMIT = 1 << 19, SAMPLE_NO_MASK = UINT32_MAX };
 
 /* How one row of logits becomes a token; as struct engine_sampling has it, but for penalties. */
 struct sample_row {
@@ -196,7 +196,11 @@ struct sample_row {
  * In this order: repetition (logits of tokens seen are divided by it where positive, else multiplied),
  * frequency times how often and presence where at all (subtracted), mask; then as in kernels/sample.h:
  * temperature 0 takes the highest, ties to the lowest id; else weights, min_p, top_k, top_p, one
- * uniform number. The log-probability is that of the logits as the model gave them.
+ * uniform number, which picks along the ids. Penalties that leave the range of float stay at its end.
+ * The log-probability is that of the logits as the model gave them; it is written where a row asks.
+ *
+ * bad: NaN or infinity among the logits, hidden by a mask or not, or a mask that allows nothing; then
+ * token, last and log-probability are 0. V is below SAMPLE_VOCAB_LIMIT.
  */
 struct sample_args {
     struct extent rows;
@@ -209,7 +213,7 @@ struct sample_args {
     uint32_t *last;       /* [slots] */
     uint32_t *token;      /* [wanted] */
     float *logprob;       /* [wanted] */
-    uint32_t *bad;        /* [wanted] 1: NaN or infinity among the logits, token is 0 */
+    uint32_t *bad;        /* [wanted] 1: as said above; else 0 */
 };
 
 /* out = a b^T, each output added up over K in one order whatever the shape. */
