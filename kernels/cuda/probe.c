@@ -7,7 +7,16 @@
 
 #include "config/log.h"
 
-enum { WORKSPACE_BYTES = 32 << 20, TIMED_RUNS = 10, TAIL = 16, NAN_ROW = PROBE_ROWS };
+enum {
+    WORKSPACE_MAX = 32 << 20,
+    SPLITS = 8,
+    RUNS_MIN = 2,
+    RUNS_MAX = 16,
+    TAIL = 16,
+    NAN_ROW = PROBE_ROWS
+};
+
+static const float TIMED_MS = 0.3f; /* about so long is a product timed for its average */
 
 static uint32_t draw(uint64_t *seed)
 {
@@ -223,7 +232,7 @@ static void list_pieces(struct probe *probe, struct piece piece[PIECES])
     piece[len++] = (struct piece){(void **)&probe->weight_scale, outputs * sizeof(float)};
     piece[len++] = (struct piece){&probe->out, most * probe->out_row_bytes};
     piece[len++] = (struct piece){&probe->want, PROBE_PERIOD * probe->out_row_bytes};
-    piece[len++] = (struct piece){&probe->workspace, WORKSPACE_BYTES};
+    piece[len++] = (struct piece){&probe->workspace, probe->workspace_bytes};
     piece[len++] = (struct piece){(void **)&probe->differs,
                                   most * segments_of(probe) * PROBE_ARRANGEMENTS * 4};
     for (unsigned i = 0; i < PROBE_ARRANGEMENTS; i++) {
@@ -240,6 +249,10 @@ static void size_up(struct matmul_set *set, const struct matmul_shape *shape, st
     *probe = (struct probe){.set = set, .shape = *shape};
     probe->most = most > CLASS_ROWS ? most : CLASS_ROWS;
     probe->out_row_bytes = shape->outputs * number_bytes(shape->out);
+    /* What splits of K can fill with their floats, or what they are content with. */
+    probe->workspace_bytes = (size_t)SPLITS * probe->most * shape->outputs * sizeof(float);
+    if (probe->workspace_bytes > WORKSPACE_MAX)
+        probe->workspace_bytes = WORKSPACE_MAX;
 }
 
 size_t probe_bytes(const struct matmul_set *set, const struct matmul_shape *shape)
@@ -266,7 +279,7 @@ static bool take_all(struct probe *probe)
         if (!*piece[i].at && piece[i].at != &probe->workspace)
             return false;
     }
-    probe->workspace_bytes = probe->workspace ? WORKSPACE_BYTES : 0;
+    probe->workspace_bytes = probe->workspace ? probe->workspace_bytes : 0;
     probe->host_bytes = PROBE_PERIOD * row_bytes;
     if (probe->host_bytes < PROBE_ROWS * PROBE_SEEN * sizeof(float))
         probe->host_bytes = PROBE_ROWS * PROBE_SEEN * sizeof(float);
@@ -450,21 +463,36 @@ bool probe_right(struct probe *probe)
     return true;
 }
 
-float probe_time(struct probe *probe, const struct multiply *multiply,
-                 const struct multiply_rows *rows, const struct blas_algo *algo)
+/* Milliseconds of so many runs; 0: they could not be run. */
+static float time_runs(struct probe *probe, const struct multiply *multiply,
+                       const struct multiply_rows *rows, const struct blas_algo *algo,
+                       unsigned runs)
 {
     const struct gpu_module *module = module_of(probe);
 
-    if (run(probe, multiply, rows, algo, PROBE_MIXED)) /* warms up */
-        return 0;
     module->event_record(probe->set->gpu, probe->set->event_begin);
-    for (unsigned i = 0; i < TIMED_RUNS; i++)
+    for (unsigned i = 0; i < runs; i++)
         if (run(probe, multiply, rows, algo, PROBE_MIXED))
             return 0;
     module->event_record(probe->set->gpu, probe->set->event);
     module->event_wait(probe->set->gpu, probe->set->event, -1);
     if (module->fault(probe->set->gpu))
         return 0;
-    return module->event_ms(probe->set->gpu, probe->set->event_begin, probe->set->event) /
-           TIMED_RUNS;
+    return module->event_ms(probe->set->gpu, probe->set->event_begin, probe->set->event);
+}
+
+float probe_time(struct probe *probe, const struct multiply *multiply,
+                 const struct multiply_rows *rows, const struct blas_algo *algo)
+{
+    float once;
+    unsigned runs;
+
+    if (run(probe, multiply, rows, algo, PROBE_MIXED)) /* warms up */
+        return 0;
+    once = time_runs(probe, multiply, rows, algo, 1);
+    if (once <= 0)
+        return 0;
+    runs = once * RUNS_MAX < TIMED_MS ? RUNS_MAX : (unsigned)(TIMED_MS / once);
+    runs = runs < RUNS_MIN ? RUNS_MIN : runs;
+    return time_runs(probe, multiply, rows, algo, runs) / (float)runs;
 }
