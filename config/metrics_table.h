@@ -149,6 +149,25 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
       "over.") \
     X(TOKENS_RESUMED, COUNTER, "mserve_resumed_tokens", "", WORKER, NONE, NONE, \
       "Of the tokens generated on committed rows, those that earlier attempts had generated.") \
+    X(GPU_MEMORY, GAUGE, "mserve_gpu_memory_bytes", "bytes", WORKER, NONE, NONE, \
+      "Memory of the worker's GPU; this row and those up to mserve_gpu_sick are 0 without a GPU, " \
+      "and where the driver does not say.") \
+    X(GPU_MEMORY_USED, GAUGE, "mserve_gpu_memory_used_bytes", "bytes", WORKER, NONE, NONE, \
+      "Of that, what is in use, by all processes.") \
+    X(GPU_UTILISATION, GAUGE, "mserve_gpu_utilisation_ratio", "ratio", WORKER, NONE, NONE, \
+      "Part of the driver's last sample period in which a kernel ran.") \
+    X(GPU_POWER, GAUGE, "mserve_gpu_power_watts", "watts", WORKER, NONE, NONE, \
+      "Power that the card draws.") \
+    X(GPU_TEMPERATURE, GAUGE, "mserve_gpu_temperature_celsius", "celsius", WORKER, NONE, NONE, \
+      "Temperature of its die.") \
+    X(GPU_SLOWED, GAUGE, "mserve_gpu_slowed", "", WORKER, NONE, NONE, \
+      "1: the hardware runs slower than it could, for heat, power or a brake.") \
+    X(GPU_ECC, GAUGE, "mserve_gpu_ecc_uncorrected", "", WORKER, NONE, NONE, \
+      "Memory errors that ECC could not correct, since the driver was loaded or the card reset.") \
+    X(GPU_XIDS, COUNTER, "mserve_gpu_xids", "", WORKER, NONE, NONE, \
+      "Errors (Xids) that the driver told of the card while this process had it.") \
+    X(GPU_SICK, GAUGE, "mserve_gpu_sick", "", WORKER, NONE, NONE, \
+      "1: the card is sick; the worker leaves, and /readyz and the log say of what.") \
     X(LEASE_LOST, COUNTER, "mserve_lease_lost", "", WORKER, NONE, NONE, \
       "How often this process was buried while it lived, and began anew under another id.") \
     X(LEASE_LEFT, GAUGE, "mserve_lease_left_seconds", "seconds", WORKER, NONE, NONE, \

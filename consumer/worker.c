@@ -134,9 +134,10 @@ static void take_names(struct worker *worker, const struct worker_options *optio
              options->settings->kafka.topic_prefix, options->tier->name);
 }
 
-static struct engine_options engine_options(const struct worker *worker)
+struct engine_options worker_engine_options(const struct settings *settings,
+                                            const struct settings_tier *tier, const char *gpu,
+                                            uint64_t kv_tokens)
 {
-    const struct settings_tier *tier = worker->tier;
     /* Beyond what one step can begin they wait better here, where jobs take turns. */
     uint32_t waiting =
         tier->waiting_max < tier->sequences_max ? tier->waiting_max : tier->sequences_max;
@@ -149,8 +150,9 @@ static struct engine_options engine_options(const struct worker *worker)
         .waiting_max = waiting,
         .rows_max = tier->rows_max,
         .context_max = tier->context_max,
-        .kv_tokens = tier->kv_tokens,
-        .threads = tier->threads ? tier->threads : worker->settings->worker.threads,
+        .kv_tokens = kv_tokens > 0 ? kv_tokens : tier->kv_tokens,
+        .threads = tier->threads ? tier->threads : settings->worker.threads,
+        .gpu = gpu,
         .sim = {.load_ns = tier->sim.load_ns,
                 .fixed_ns = tier->sim.fixed_ns,
                 .row_ns = tier->sim.row_ns,
@@ -183,11 +185,34 @@ static enum err start_committer(struct worker *worker)
     return committer_start(&options, &worker->committer);
 }
 
+/* The UUID of its card; NULL: it has none. */
+static const char *worker_gpu(const struct worker *worker)
+{
+    return worker->placement ? worker->placement->card.uuid : NULL;
+}
+
+static void on_sick(void *context)
+{
+    worker_tell(context, NOTE_SICK);
+}
+
+static enum err watch_card(struct worker *worker)
+{
+    struct card_watch_options options = {
+        .backend = worker->tier->backend, .on_sick = on_sick, .context = worker};
+
+    if (!worker->placement)
+        return ERR_OK;
+    options.card = &worker->placement->card;
+    return card_watch_start(&options, &worker->card_watch);
+}
+
 static enum err start_device(struct worker *worker)
 {
     const struct settings_worker *settings = &worker->settings->worker;
     struct device_loop_options options = {
-        .engine = engine_options(worker),
+        .engine = worker_engine_options(worker->settings, worker->tier, worker_gpu(worker),
+                                        worker->kv_tokens),
         .gauges = &worker->gauges,
         .recorder = worker->recorder,
         .suspect_wait_ns = settings->suspect_wait_ms * (uint64_t)CLOCK_NS_PER_MS,
@@ -304,6 +329,8 @@ static void on_wake(uv_async_t *async)
         worker_lose(worker);
     if (notes & NOTE_DEVICE_FAILED)
         worker_drain_off_device(worker, DRAIN_FAILED);
+    if (notes & NOTE_SICK)
+        worker_leave_sick_card(worker);
     if (notes & NOTE_COMMIT_FAILED)
         worker_leave(worker, "error", (enum err)atomic_load(&worker->failure));
     if (notes & NOTE_SIGNAL)
@@ -386,6 +413,8 @@ static enum err start(struct worker *worker)
 static void stop(struct worker *worker)
 {
     worker_health_stop(worker->health);
+    card_watch_stop(worker->card_watch);
+    worker->card_watch = NULL;
     intake_stop(worker->intake);
     device_loop_stop(worker->device);
     committer_stop(worker->committer);
@@ -406,6 +435,9 @@ enum err worker_run(const struct worker_options *options)
     worker->settings = options->settings;
     worker->tier = options->tier;
     worker->recorder = options->recorder;
+    worker->placement =
+        options->placement && options->placement->has_card ? options->placement : NULL;
+    worker->kv_tokens = options->kv_tokens;
     take_names(worker, options);
     err = open_loop(worker);
     if (err)
@@ -413,7 +445,9 @@ enum err worker_run(const struct worker_options *options)
     worker_catch_signals(worker); /* what comes from now on is heard when the loop runs */
     worker->holdings = holdings_new(worker->topic, &worker->home);
     worker->chooser = chooser_new(worker->topic, enough_of(worker));
-    err = worker_health_open(worker, &worker->health);
+    err = watch_card(worker);
+    if (!err)
+        err = worker_health_open(worker, &worker->health);
     if (!err)
         err = start(worker);
     if (!err) {

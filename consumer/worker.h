@@ -14,15 +14,24 @@
 
 #include "config/errors.h"
 #include "config/settings.h"
+#include "consumer/placement.h"
+#include "kernels/engine.h"
 
 struct recorder;
 
 struct worker_options {
     const struct settings *settings;
     const struct settings_tier *tier;
-    const char *name;          /* NULL or "": worker.name, else the host's */
-    struct recorder *recorder; /* what it is at is written there; NULL: nowhere */
+    const char *name;                  /* NULL or "": worker.name, else the host's */
+    struct recorder *recorder;         /* what it is at is written there; NULL: nowhere */
+    const struct placement *placement; /* its GPU; NULL: it has none */
+    uint64_t kv_tokens;                /* of a plan for several tiers; 0: the tier's */
 };
+
+/* What the engine of a tier is opened with; `gpu` and texts of the settings are borrowed. */
+struct engine_options worker_engine_options(const struct settings *settings,
+                                            const struct settings_tier *tier, const char *gpu,
+                                            uint64_t kv_tokens);
 
 /*
  * Runs until SIGTERM or SIGINT, or until it cannot go on. ERR_OK after a drain in good order. A second

@@ -198,14 +198,21 @@ static void log_done(const struct worker *worker)
              ms_between(leaving->asked_ns, now_ns), ms_between(now_ns, leaving->by_ns));
 }
 
-/* Best effort: who reads the row only wants to know. */
+/* Best effort: who reads the row only wants to know. Of a sick card, which one, and of what. */
 static void say_so(struct worker *worker, uint64_t now_ns)
 {
+    const char *why = why_names[worker->leaving.why];
+    char text[320];
+
+    if (worker->leaving.why == DRAIN_SICK && worker->placement) {
+        snprintf(text, sizeof(text), "%s: %s: %s", why, worker->placement->card.uuid,
+                 card_watch_reason(worker->card_watch));
+        why = text;
+    }
     if (worker_connected(worker))
         (void)FAILPOINT_CALL("drain", ERR_DATABASE,
                              lease_drain(worker->db, &worker->lease,
-                                         ms_between(now_ns, worker->leaving.by_ns),
-                                         why_names[worker->leaving.why]));
+                                         ms_between(now_ns, worker->leaving.by_ns), why));
 }
 
 /* ------------------------------------------------------------------------------------ the drain ---- */
@@ -290,6 +297,14 @@ void worker_drain_off_device(struct worker *worker, enum drain_why why)
     worker->leaving.at_once = true;
     worker_drain_within(worker, WORKER_NOT_TOLD, why);
     move_end(worker);
+}
+
+void worker_leave_sick_card(struct worker *worker)
+{
+    if (worker->placement)
+        placement_mark_sick(worker->placement, card_watch_reason(worker->card_watch),
+                            clock_wall_ms());
+    worker_drain_off_device(worker, DRAIN_SICK);
 }
 
 void worker_drain_halted(struct worker *worker)

@@ -201,6 +201,7 @@ static unsigned ready(void *context, uint64_t now_ns, struct health_check *check
     uint64_t kafka_ns = atomic_load(&health->kafka_ns);
     uint64_t loop_s = seconds_since(atomic_load(&health->pulse_ns), now_ns);
     bool database = atomic_load(&health->database) && loop_s < 5;
+    const char *reason;
 
     health_say(&check[0], "model", phase != LOADING, "%s",
                phase != LOADING ? "it is loaded" : phases[LOADING]);
@@ -213,7 +214,12 @@ static unsigned ready(void *context, uint64_t now_ns, struct health_check *check
     health_say(&check[3], "kafka", atomic_load(&health->kafka),
                kafka_ns ? "it last answered %lu s ago" : "it has not answered yet",
                (unsigned long)seconds_since(kafka_ns, now_ns));
-    return 4;
+    if (!health->worker->card_watch)
+        return 4;
+    reason = card_watch_reason(health->worker->card_watch);
+    health_say(&check[4], "gpu", !reason[0], "%s %s%s", health->worker->placement->card.uuid,
+               reason[0] ? "is sick: " : "is well", reason);
+    return 5;
 }
 
 /* --------------------------------------------------------------------------------- start and end ---- */

@@ -22,6 +22,7 @@
 
 #include "config/backoff.h"
 #include "config/settings.h"
+#include "consumer/card_watch.h"
 #include "consumer/chooser.h"
 #include "consumer/committer.h"
 #include "consumer/device_loop.h"
@@ -30,6 +31,7 @@
 #include "consumer/intake.h"
 #include "consumer/mailbox.h"
 #include "consumer/notice.h"
+#include "consumer/placement.h"
 #include "consumer/recorder.h"
 #include "consumer/worker_health.h"
 #include "sql/db.h"
@@ -51,6 +53,7 @@ enum note {
     NOTE_SIGNAL = 1 << 9,
     NOTE_SIGNAL_AGAIN = 1 << 10,
     NOTE_OPERATOR = 1 << 11, /* SIGUSR1 */
+    NOTE_SICK = 1 << 12,     /* the card is */
 };
 
 /* Who wants the worker to leave; its row has the names. */
@@ -79,7 +82,9 @@ struct worker_leaving {
 struct worker {
     const struct settings *settings;
     const struct settings_tier *tier;
-    struct recorder *recorder; /* borrowed; NULL: nothing is recorded */
+    struct recorder *recorder;         /* borrowed; NULL: nothing is recorded */
+    const struct placement *placement; /* likewise; NULL: it has no GPU */
+    uint64_t kv_tokens;
     char name[256];
     char host[256];
     char topic[256];
@@ -123,6 +128,7 @@ struct worker {
     struct device_loop *device;
     struct intake *intake;
     struct worker_health *health;
+    struct card_watch *card_watch; /* NULL: there is no card to watch */
 };
 
 /* worker.c */
@@ -164,6 +170,8 @@ void worker_drain_at_once(struct worker *worker); /* checkpoint and commit only 
  * ERR_DEVICE, also where the worker was about to leave anyway.
  */
 void worker_drain_off_device(struct worker *worker, enum drain_why why);
+/* The same for a card that is sick, which is marked for whoever comes next. */
+void worker_leave_sick_card(struct worker *worker);
 void worker_drain_halted(struct worker *worker);  /* intake stands still */
 void worker_drain_through(struct worker *worker); /* the last batch is committed */
 void worker_catch_signals(struct worker *worker);

@@ -92,6 +92,14 @@ static struct uuid follows(const struct worker *worker)
                                                     : worker->lease.worker;
 }
 
+/* The card's name, unless the engine runs on something else in its place. */
+static const char *device_name(const struct worker *worker, const struct engine_model *model)
+{
+    if (worker->placement && strncmp(model->numerics_text, "cuda", 4) == 0)
+        return worker->placement->card.name;
+    return strcmp(worker->tier->backend, "sim") == 0 ? "sim" : "cpu";
+}
+
 static enum err register_worker(struct worker *worker)
 {
     const struct engine_model *model = engine_model(device_loop_engine(worker->device));
@@ -102,7 +110,7 @@ static enum err register_worker(struct worker *worker)
         .pid = (int32_t)getpid(),
         .topics = &topic,
         .topics_count = 1,
-        .device = strcmp(worker->tier->backend, "sim") == 0 ? "sim" : "cpu",
+        .device = device_name(worker, model),
         .model = model->name,
         .model_digest = model->digest,
         .numerics = model->numerics_text,
