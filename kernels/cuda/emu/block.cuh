@@ -88,7 +88,7 @@ void simt_machine_free(struct simt_machine *machine); /* NULL is allowed */
 bool simt_machine_run(struct simt_machine *machine, const struct simt_launch *launch,
                       const void *args);
 
-/* ---- for words.cc ---- */
+/* ---- for simt_host.cc ---- */
 
 /* The lane that runs. */
 struct simt_lane *simt_lane_now(void);

@@ -2,7 +2,7 @@
  * simt_host.cuh: the words of simt.cuh for the C++ compiler. A CUDA thread is a fiber (fibers.cuh);
  * a fiber goes on until it reaches a word that needs others, then another one does (block.cuh).
  * Every such word carries the line it stands in, so that threads that meet at different ones are
- * found. What a word does with memory is in words.cc.
+ * found. What a word does with memory is in simt_host.cc.
  */
 #ifndef MSERVE_KERNELS_CUDA_EMU_SIMT_HOST_CUH
 #define MSERVE_KERNELS_CUDA_EMU_SIMT_HOST_CUH
@@ -71,7 +71,7 @@ static inline void simt_put(struct gpu *gpu, const char *name, void (*kernel)(A)
     simt_enqueue(gpu, &launch, &args, sizeof(A));
 }
 
-/* ---- words in words.cc; `file` and `line` are those of the kernel ---- */
+/* ---- words in simt_host.cc; `file` and `line` are those of the kernel ---- */
 
 #define SIMT_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 

@@ -1,5 +1,5 @@
 /*
- * words.cc: what threads give each other, and what they do with shared memory.
+ * simt_host.cc: what threads give each other, and what they do with shared memory.
  *
  * What the hardware does by itself is hidden from the sanitizers (EMU_HARDWARE); what it does in a
  * thread's name is not: a lane reads its own row of a tile, and lands its own copies, so that races and
