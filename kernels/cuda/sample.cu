@@ -210,7 +210,16 @@ DEVICE void cut(struct team *team, struct field *field, struct bins bins, uint64
     *mass = above + inside;
 }
 
-/* min_p, top_k, top_p. */
+/* The sum up to which top_p keeps, less one: reached exactly is enough. */
+DEVICE uint64_t top_p_target(float top_p, uint64_t mass)
+{
+    double want = static_cast<double>(top_p) * static_cast<double>(mass);
+    uint64_t target = static_cast<uint64_t>(want);
+
+    return target > 0 && static_cast<double>(target) == want ? target - 1 : target;
+}
+
+/* min_p, then top_k, then top_p. */
 DEVICE void filter(struct team *team, struct field *field, const struct sample_row *row)
 {
     SHARED(struct desk, desk);
@@ -219,9 +228,7 @@ DEVICE void filter(struct team *team, struct field *field, const struct sample_r
                         COARSE_SHIFT, false};
     bool top_k = row->top_k > 0 && row->top_k < field->vocab;
     bool top_p = row->top_p > 0.0f && row->top_p < 1.0f;
-    bool all = true;
-    uint64_t mass = 0, target;
-    double want;
+    uint64_t mass = 0; /* what top_k left, if it cut */
 
     if (row->min_p > 0.0f && bits_of(row->min_p) > LEAST)
         field->least = bits_of(row->min_p) < ONE ? bits_of(row->min_p) : ONE;
@@ -229,20 +236,17 @@ DEVICE void filter(struct team *team, struct field *field, const struct sample_r
     if (!top_k && !top_p)
         return;
     count_up(field, &bins);
-    if (top_k && measure(team, &bins, 0, COARSE) > row->top_k) {
-        cut(team, field, bins, row->top_k - 1, &mass);
-        all = false;
+    for (bins.by_mass = !top_k;; bins.by_mass = true) {
+        uint64_t all = measure(team, &bins, 0, COARSE);
+        uint64_t target = row->top_k - 1;
+
+        if (bins.by_mass)
+            target = top_p_target(row->top_p, mass > 0 ? mass : all);
+        if (target < all)
+            cut(team, field, bins, target, &mass);
+        if (bins.by_mass || !top_p)
+            return;
     }
-    if (!top_p)
-        return;
-    bins.by_mass = true;
-    if (all)
-        mass = measure(team, &bins, 0, COARSE);
-    want = static_cast<double>(row->top_p) * static_cast<double>(mass);
-    target = static_cast<uint64_t>(want);
-    if (static_cast<double>(target) == want && target > 0) /* reached exactly is enough */
-        target--;
-    cut(team, field, bins, target, &mass);
 }
 
 /* floor(unit / 2^53 * total), for unit < 2^53. */
