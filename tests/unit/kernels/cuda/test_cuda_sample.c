@@ -5,6 +5,7 @@
 #include "gpu_rig.h"
 #include "sample_oracle.h"
 
+#include "kernels/philox.h"
 #include "kernels/sample.h"
 
 #include <float.h>
@@ -136,6 +137,16 @@ static void expect_the_oracles_tokens(const struct batch *batch)
         assert_int_equal(batch->token[row->want], none ? 0 : oracle_token(&from));
         assert_int_equal(batch->last[row->slot], batch->token[row->want]);
     }
+}
+
+/* A position, different for each `index`, whose random number is above `unit`. */
+static uint32_t position_beyond(double unit, const struct sample_row *row, uint32_t index)
+{
+    uint32_t position = index << 24;
+
+    while (philox_unit(row->seed, position, row->choice, 0) <= unit)
+        position++;
+    return position;
 }
 
 static float normal(uint64_t *seed)
@@ -440,6 +451,53 @@ static void test_cuda_extreme_logits(void **state)
 }
 
 /*
+ * Weights to both sides of min_p, where that is a power of two and one unit in the last place of a
+ * logit decides: what is not even weighed weighs less than min_p.
+ */
+static void test_cuda_the_edge_of_min_p(void **state)
+{
+    enum { V = 41, EACH = 12, EDGES = 20 };
+    struct batch batch = batch_of(EACH * EDGES, V);
+
+    for (uint32_t at = 0; at < batch.rows; at++) {
+        float min_p = ldexpf(1.0f, -1 - (int)(at / EACH));
+        float logit = logf(min_p);
+
+        for (uint32_t i = 0; i < V / 2; i++)
+            logit = nextafterf(logit, 0.0f);
+        row_of(&batch, at)[0] = 0.0f;
+        for (uint32_t i = 1; i < V; i++, logit = nextafterf(logit, -200.0f))
+            row_of(&batch, at)[i] = logit;
+        batch.row[at].min_p = min_p;
+        /* Beside tokens as light as that, most draws would be of the highest. */
+        batch.row[at].position = position_beyond(1.0 - 16.0 * (double)min_p, &batch.row[at], at);
+    }
+    run(*state, &batch);
+    expect_the_oracles_tokens(&batch);
+    batch_free(&batch);
+}
+
+/* Thousands that weigh 2^-23 and less add up to what top_p looks at; draws from their very end. */
+static void test_cuda_light_tokens_count(void **state)
+{
+    struct batch batch = batch_of(8, 5000);
+    uint64_t seed = 17;
+
+    for (uint32_t at = 0; at < batch.rows; at++) {
+        for (uint32_t i = 0; i < batch.vocab; i++)
+            row_of(&batch, at)[i] =
+                i == 0 ? 0.0f : -16.0f + (at % 2 == 0 ? rig_uniform(&seed) : 0.0f);
+        batch.row[at].top_p = at < 4 ? 0.9998f : 1.0f;
+        batch.row[at].position = position_beyond(0.9998, &batch.row[at], at);
+    }
+    run(*state, &batch);
+    expect_the_oracles_tokens(&batch);
+    for (uint32_t at = 0; at < batch.rows; at++)
+        assert_true(batch.token[at] > 1000);
+    batch_free(&batch);
+}
+
+/*
  * The whole of a vocabulary with equal logits: sums stay below 2^64, and the block's shares are of
  * every size. One row draws from 300,000, one from the lowest 150,001 of them, one from half the mass.
  */
@@ -652,6 +710,8 @@ int main(void)
         cmocka_unit_test(test_cuda_draws_follow_the_distribution),
         cmocka_unit_test(test_cuda_penalties_and_masks),
         cmocka_unit_test(test_cuda_extreme_logits),
+        cmocka_unit_test(test_cuda_the_edge_of_min_p),
+        cmocka_unit_test(test_cuda_light_tokens_count),
         cmocka_unit_test(test_cuda_the_largest_vocabulary),
         cmocka_unit_test(test_cuda_agrees_with_the_hosts),
         cmocka_unit_test(test_cuda_logprob_is_of_the_raw_logits),
