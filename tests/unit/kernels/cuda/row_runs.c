@@ -61,7 +61,7 @@ static void take_array(struct rig *rig, const struct row_run *run, const struct 
 
 void row_run(struct rig *rig, const struct row_run *run)
 {
-    struct extent extent = rig_extent(rig, run->most, run->rows);
+    struct extent extent = rig_extent(rig, run->blocks > 0 ? run->blocks : run->most, run->rows);
     void *device[ROW_ARRAYS_MAX], *at[ROW_ARRAYS_MAX];
     size_t start;
 
@@ -112,6 +112,9 @@ void row_run_every_way(struct rig *rig, const struct row_run *run)
     other.shift = 0;
     other.most = 2 * run->most + 5;
     compare(rig, run, other, 0);
+    other.blocks = 1;
+    compare(rig, run, other, 0);
+    other.blocks = 0;
     other.rows = 1;
     other.most = 1;
     for (uint32_t row = 0; row < run->rows; row++)
@@ -207,6 +210,45 @@ void assert_prepared(enum number type, const void *value, const float *scale, co
             assert_number(type, number_at(type, value, (size_t)row * width + i), want[i] / scaled,
                           part * fabs(want[i] / scaled) + 1e-30);
     }
+}
+
+/* ---- made-up rows ---- */
+
+const enum number number_prepared[3] = {NUMBER_BF16, NUMBER_FP8, NUMBER_INT8};
+
+uint32_t number_bytes(enum number type)
+{
+    return type == NUMBER_BF16 ? 2 : type == NUMBER_F32 || type == NUMBER_INT32 ? 4 : 1;
+}
+
+void *some_room(size_t len, size_t unit)
+{
+    void *at = calloc(len > 0 ? len : 1, unit);
+
+    assert_non_null(at);
+    return at;
+}
+
+float *some_floats(uint32_t rows, uint32_t len, uint64_t seed)
+{
+    float *x = some_room((size_t)rows * len, sizeof(*x));
+
+    for (uint32_t row = 0; row < rows; row++)
+        for (uint32_t i = 0; i < len; i++)
+            x[(size_t)row * len + i] =
+                rig_uniform(&seed) * (row % 3 == 1 ? 0.01f : 3.0f) * (i % 50 == 17 ? 30.0f : 1.0f);
+    return x;
+}
+
+uint16_t *some_bf16(uint32_t rows, uint32_t len, uint64_t seed)
+{
+    float *x = some_floats(rows, len, seed);
+    uint16_t *y = some_room((size_t)rows * len, sizeof(*y));
+
+    for (size_t i = 0; i < (size_t)rows * len; i++)
+        y[i] = bf16(x[i]);
+    free(x);
+    return y;
 }
 
 /* ---- main ---- */
