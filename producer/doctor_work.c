@@ -40,6 +40,24 @@ static void check_drains(struct doctor *doctor, const char *tier, const struct d
                         "checkpoints. `mserve worker list` shows its host.");
 }
 
+/* What a worker says of its card it says in its row: the process is gone by the time that one asks. */
+static void check_devices(struct doctor *doctor, const char *tier, const char *topic)
+{
+    struct db_result row = {0};
+
+    if (doctor_ask(doctor, "devices", QUERY_DOCTOR_SICK, DB_PARAMS(db_text(topic)), &row) &&
+        db_get_i64(&row, 0, 0) > 0) {
+        doctor_say(doctor, DOCTOR_WARNING, "devices",
+                   "tier %s: %ld worker%s left within a day because of the device (%s)", tier,
+                   (long)db_get_i64(&row, 0, 0), db_get_i64(&row, 0, 0) == 1 ? "" : "s",
+                   db_get_slice(&row, 0, 1).data);
+        doctor_next(doctor, "See their logs. Of a GPU: nvidia-smi -q and the kernel's log (NVRM: "
+                            "Xid); reset or replace a sick one, then remove its file in "
+                            "worker.gpu_dir.");
+    }
+    db_result_release(&row);
+}
+
 static void check_tier(struct doctor *doctor, const struct settings_tier *tier,
                        const struct db_result *workers, const struct db_result *work)
 {
@@ -91,6 +109,7 @@ void doctor_workers(struct doctor *doctor)
                        DB_PARAMS(db_text(topic), db_i64(stay_ms)), &workers) &&
             doctor_ask(doctor, "partitions", QUERY_DOCTOR_WORK, DB_PARAMS(db_text(topic)), &work))
             check_tier(doctor, tier, &workers, &work);
+        check_devices(doctor, tier->name, topic);
         db_result_release(&workers);
         db_result_release(&work);
     }
