@@ -1,12 +1,12 @@
 /*
- * attend_plan.h: what attention works on in a step: which parts of which contexts, for which rows. The
- * host writes it into one image, the device reads it there; the same for prefill, decode, and rows
- * that share the beginning of their contexts.
+ * attend_plan.h: what attention works on in a step: which parts of which contexts, for which rows.
+ * The host writes it into one image, the device reads it there; the same for prefill, decode, and
+ * rows that share the beginning of their contexts.
  *
- * A context is cut into splits of ATTEND_SPLIT positions, from position 0, whatever the step reads of
- * it. A split is summed up on its own, starting from nothing, and splits are folded from left to
- * right, so a row's result depends on the positions alone. Rows of different sequences that name the
- * same blocks for a whole split read it together (cascade): they are rows of one matrix then.
+ * A context is cut into splits of ATTEND_SPLIT positions, from position 0, whatever the step reads
+ * of it. A split is summed up on its own, starting from nothing, and splits are folded from left to
+ * right, so a row's result depends on the positions alone. Rows of different sequences that name
+ * the same blocks for a whole split read it together (cascade): they are rows of one matrix then.
  */
 #ifndef MSERVE_KERNELS_CUDA_ATTEND_PLAN_H
 #define MSERVE_KERNELS_CUDA_ATTEND_PLAN_H
@@ -32,9 +32,9 @@ size_t attend_image_bytes(const struct attend_shape *shape);
 size_t attend_part_bytes(const struct attend_shape *shape);
 
 /*
- * Writes the image of a step at `image` (host memory, aligned to 16 bytes); returns its bytes. *ret_kinds:
- * which kernels have something to do (enum attend_kind). A graph of attention is good for any step
- * whose kinds are among those it was recorded for: without work a kernel ends at once.
+ * Writes the image of a step at `image` (host memory, aligned to 16 bytes); returns its bytes.
+ * *ret_kinds: which kernels have something to do (enum attend_kind). A graph of attention is good
+ * for any step whose kinds are among those it was recorded for: without work a kernel ends at once.
  *
  * Costs the host time proportional to rows and splits: 35 us for 512 sequences that decode after
  * 1,000 tokens (AMD EPYC of the Zen 4 line under KVM, one thread; tests/unit/kernels/cuda/

@@ -1,6 +1,7 @@
 /*
- * enqueue.cuh: what stands between LAUNCH (simt_ptx.cuh) and the queue of an NVIDIA GPU (runtime.cu):
- * one function, so that capture, faults and the limits of shared memory are dealt with in one place.
+ * enqueue.cuh: what stands between LAUNCH (simt_ptx.cuh) and the queue of an NVIDIA GPU
+ * (runtime.cu): one function, so that capture, faults and the limits of shared memory are dealt
+ * with in one place.
  */
 #ifndef MSERVE_KERNELS_CUDA_ENQUEUE_CUH
 #define MSERVE_KERNELS_CUDA_ENQUEUE_CUH

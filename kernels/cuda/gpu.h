@@ -1,9 +1,9 @@
 /*
- * gpu.h: the face of a GPU as the `cuda` backend sees it: memory, one queue, events, graphs, and the
- * kernels of launch.h. Two modules have this face, shared objects that kernels/cuda/module.h opens at
- * run time: `mserve-cuda.so`, compiled by nvcc against the CUDA run time, and `mserve-cuda-emu.so`,
- * compiled by the C++ compiler, which plays a GPU on this machine's processor (kernels/cuda/emu).
- * All host code above it is the same object code for both.
+ * gpu.h: the face of a GPU as the `cuda` backend sees it: memory, one queue, events, graphs, and
+ * the kernels of launch.h. Two modules have this face, shared objects that kernels/cuda/module.h
+ * opens at run time: `mserve-cuda.so`, compiled by nvcc against the CUDA run time, and
+ * `mserve-cuda-emu.so`, compiled by the C++ compiler, which plays a GPU on this machine's processor
+ * (kernels/cuda/emu). All host code above it is the same object code for both.
  *
  * QUEUE A gpu has one queue. What is enqueued (copies, zeros, launches, events, graphs) runs in the
  * order of the calls; enqueuing allocates nothing, waits for nothing and returns nothing. What goes
@@ -66,7 +66,8 @@ struct gpu_module {
     uint64_t (*memory_free)(struct gpu *gpu);
 
     /* Device memory, aligned to 256 bytes, contents undefined; host memory the card can reach
-     * directly, zeros. NULL: there is no more. Both may be given back; close() gives back the rest. */
+     * directly, zeros. NULL: there is no more. Both may be given back; close() gives back
+     * the rest. */
     void *(*take)(struct gpu *gpu, size_t bytes);
     void *(*take_host)(struct gpu *gpu, size_t bytes);
     void (*give)(struct gpu *gpu, void *at);
@@ -92,8 +93,8 @@ struct gpu_module {
 
     /*
      * A function of a library that the module brings itself, by its C name ("cublasLtMatmul",
-     * "nvmlInit_v2"): the emulation has its own of both. NULL where it has none: then the library is
-     * looked for on this machine (library.h).
+     * "nvmlInit_v2"): the emulation has its own of both. NULL where it has none: then the library
+     * is looked for on this machine (library.h).
      */
     void *(*symbol)(const char *name);
 

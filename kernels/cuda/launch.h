@@ -2,8 +2,8 @@
  * launch.h: the kernels, each by one function that enqueues it, and what it is given. One source a
  * kernel (*.cu), compiled twice: by nvcc, and by the C++ compiler for the emulation (simt.h).
  *
- * All pointers are device memory. Rows of an activation stand side by side without gaps. E, H, G, D,
- * F, V are the numbers of struct model_hyper; bf16 and fp8 (e4m3) are uint16_t and uint8_t here.
+ * All pointers are device memory. Rows of an activation stand side by side without gaps. E, H, G,
+ * D, F, V are the numbers of struct model_hyper; bf16 and fp8 (e4m3) are uint16_t and uint8_t here.
  *
  * NUMBERS A row's result is a function of that row alone, to the last bit: one block (or one warp)
  * does a row, with a number of threads that does not depend on how many rows there are, and adds up
@@ -67,7 +67,8 @@ struct embed_args {
     float *stream;         /* [rows][E] */
 };
 
-/* stream += delta, unless that is NULL; out = gain * stream / sqrt(mean(stream^2) + eps), prepared. */
+/* stream += delta, unless that is NULL; out = gain * stream / sqrt(mean(stream^2) + eps),
+ * prepared. */
 struct norm_args {
     struct extent rows;
     float *stream;         /* [rows][E] */
@@ -96,9 +97,10 @@ struct rescale_args {
 };
 
 /*
- * Of each row of qkv: bias is added; each query and key head is normed (RMS over its D numbers, times
- * gain); the first rope_dim dimensions of each are rotated, pairs being neighbours (2i, 2i + 1);
- * queries are written back, keys and values go to their place in the cache. NULL: no such thing.
+ * Of each row of qkv: bias is added; each query and key head is normed (RMS over its D numbers,
+ * times gain); the first rope_dim dimensions of each are rotated, pairs being neighbours (2i, 2i +
+ * 1); queries are written back, keys and values go to their place in the cache. NULL: no such
+ * thing.
  */
 struct rotate_args {
     struct extent rows;
@@ -193,14 +195,15 @@ struct sample_row {
 };
 
 /*
- * In this order: repetition (logits of tokens seen are divided by it where positive, else multiplied),
- * frequency times how often and presence where at all (subtracted), mask; then as in kernels/sample.h:
- * temperature 0 takes the highest, ties to the lowest id; else weights, min_p, top_k, top_p, one
- * uniform number, which picks along the ids. Penalties that leave the range of float stay at its end.
- * The log-probability is that of the logits as the model gave them; it is written where a row asks.
+ * In this order: repetition (logits of tokens seen are divided by it where positive, else
+ * multiplied), frequency times how often and presence where at all (subtracted), mask; then as in
+ * kernels/sample.h: temperature 0 takes the highest, ties to the lowest id; else weights, min_p,
+ * top_k, top_p, one uniform number, which picks along the ids. Penalties that leave the range of
+ * float stay at its end. The log-probability is that of the logits as the model gave them; it is
+ * written where a row asks.
  *
- * bad: NaN or infinity among the logits, hidden by a mask or not, or a mask that allows nothing; then
- * token, last and log-probability are 0. V is below SAMPLE_VOCAB_LIMIT.
+ * bad: NaN or infinity among the logits, hidden by a mask or not, or a mask that allows nothing;
+ * then token, last and log-probability are 0. V is below SAMPLE_VOCAB_LIMIT.
  */
 struct sample_args {
     struct extent rows;
@@ -243,8 +246,9 @@ struct same_args {
 };
 
 /*
- * Every word of simt.cuh, on numbers that a test chooses, so that what a card makes of them can be held
- * against plain arithmetic before any other kernel is believed. words.cu says what is where in `out`.
+ * Every word of simt.cuh, on numbers that a test chooses, so that what a card makes of them can be
+ * held against plain arithmetic before any other kernel is believed. words.cu says what is where in
+ * `out`.
  */
 enum { WORDS_THREADS = 64, WORDS_IN = 8, WORDS_OUT = 64 };
 

@@ -1,4 +1,5 @@
-/* table.cuh: the functions of launch.h, each at the end of its kernel's source; kernels.cu lists them. */
+/* table.cuh: the functions of launch.h, each at the end of its kernel's source; kernels.cu lists
+ * them. */
 #ifndef MSERVE_KERNELS_CUDA_TABLE_CUH
 #define MSERVE_KERNELS_CUDA_TABLE_CUH
 

@@ -1,6 +1,6 @@
 /*
- * words.cu: every word of simt.cuh once, for tests/unit/kernels/cuda/test_cuda_words.c alone. Speed is
- * of no interest. Of thread t of a round, whose numbers are w[0..7], out holds
+ * words.cu: every word of simt.cuh once, for tests/unit/kernels/cuda/test_cuda_words.c alone. Speed
+ * is of no interest. Of thread t of a round, whose numbers are w[0..7], out holds
  *
  *    0 lane_xor(float w0, 5)      1 lane_from(float w0, 7)    2 lane_xor(w0, 9)   3 lane_from(w0, 31)
  *    4 lane_xor(w1:w0, 16)        6 lane_from(w1:w0, 3)       8 lane_xor(double w1:w0, 1)

@@ -149,7 +149,8 @@ EMU_HARDWARE static void order_lanes(struct simt_machine *machine, struct simt_w
     }
 }
 
-/* All warps stand at the block's barrier or have ended: the barrier opens, or somebody is missing. */
+/* All warps stand at the block's barrier or have ended: the barrier opens, or somebody is
+ * missing. */
 EMU_HARDWARE static bool open_barrier(struct simt_machine *machine)
 {
     const struct simt_lane *first = &machine->lane[0];
@@ -171,7 +172,8 @@ EMU_HARDWARE static bool open_barrier(struct simt_machine *machine)
     return true;
 }
 
-/* The fiber that goes on after all lanes of a warp stand; the machine's own when the block ended. */
+/* The fiber that goes on after all lanes of a warp stand; the machine's own when the block
+ * ended. */
 EMU_HARDWARE static struct fiber *next_fiber(struct simt_machine *machine, struct simt_warp *warp)
 {
     struct simt_warp *next = warp;

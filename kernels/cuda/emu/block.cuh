@@ -4,11 +4,12 @@
  *
  * ORDER One warp runs as far as it can, to a barrier of its block or its end, before another one
  * moves; within it one lane runs to the next word of the warp, then the next lane. Which warp, lane
- * and block comes first is the schedule's; SCHEDULE_FAIR alone changes to the next warp at each word.
+ * and block comes first is the schedule's; SCHEDULE_FAIR alone changes to the next warp at each
+ * word.
  *
- * MISTAKES of a kernel end the process with one sentence: a barrier or a word of a warp that not all
- * reach, or at different lines; shared memory that was not asked for; misaligned accesses; a copy that
- * nobody waited for. Shared memory is NaN (0xff) at the beginning of each block.
+ * MISTAKES of a kernel end the process with one sentence: a barrier or a word of a warp that not
+ * all reach, or at different lines; shared memory that was not asked for; misaligned accesses; a
+ * copy that nobody waited for. Shared memory is NaN (0xff) at the beginning of each block.
  *
  * Nothing is allocated by a launch that is no larger than those before it.
  */

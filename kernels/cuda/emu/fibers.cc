@@ -31,8 +31,8 @@ enum { TSAN_NO_SYNC = 1 };
 
 #ifdef __x86_64__
 /*
- * Keeps what a callee must keep on the stack that is left, and takes it from the one that is entered.
- * A fresh stack holds fiber_begin as return address and its fiber in the place of rbx.
+ * Keeps what a callee must keep on the stack that is left, and takes it from the one that is
+ * entered. A fresh stack holds fiber_begin as return address and its fiber in the place of rbx.
  */
 extern "C" void fiber_swap(void **save, void *sp);
 extern "C" void fiber_begin(void);

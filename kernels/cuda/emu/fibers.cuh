@@ -2,7 +2,8 @@
  * fibers.cuh: stacks of their own that one thread changes between, without asking the kernel. The
  * sanitizers are told of each change, so that they see fibers as threads.
  *
- * A fiber is changed to from any other of the same thread, the thread's own stack (adopted) included.
+ * A fiber is changed to from any other of the same thread, the thread's own stack (adopted)
+ * included.
  */
 #ifndef MSERVE_KERNELS_CUDA_EMU_FIBERS_CUH
 #define MSERVE_KERNELS_CUDA_EMU_FIBERS_CUH
@@ -54,8 +55,8 @@ struct fiber {
     void *fake, *tsan;
 };
 
-/* `index` spreads stacks over the cache. main(arg) runs when it is first changed to; when it returns,
- * the fiber that changed to this one last goes on. False: no memory. */
+/* `index` spreads stacks over the cache. main(arg) runs when it is first changed to; when it
+ * returns, the fiber that changed to this one last goes on. False: no memory. */
 bool fiber_open(struct fiber *fiber, uint32_t index, void (*main)(void *arg), void *arg);
 void fiber_close(struct fiber *fiber); /* does not run now; zeros are allowed */
 

@@ -1,7 +1,7 @@
 /*
- * gpu_emu.cc: struct gpu_module (gpu.h) on this machine's processor: a machine (block.cuh) that runs
- * launches, a queue in front of it, memory, events and graphs. Only what the queue runs touches the
- * machine; what went wrong, and events, are under the gpu's lock.
+ * gpu_emu.cc: struct gpu_module (gpu.h) on this machine's processor: a machine (block.cuh) that
+ * runs launches, a queue in front of it, memory, events and graphs. Only what the queue runs
+ * touches the machine; what went wrong, and events, are under the gpu's lock.
  */
 #include "kernels/cuda/emu/gpu_emu.cuh"
 

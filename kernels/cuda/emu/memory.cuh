@@ -1,7 +1,7 @@
 /*
- * memory.cuh: the memory of emulated cards, and host memory that they reach: of this process's heap,
- * so that AddressSanitizer watches its bounds, counted against the size of the card. What is fresh is
- * 0xff (NaN). All gpus of one card share it.
+ * memory.cuh: the memory of emulated cards, and host memory that they reach: of this process's
+ * heap, so that AddressSanitizer watches its bounds, counted against the size of the card. What is
+ * fresh is 0xff (NaN). All gpus of one card share it.
  */
 #ifndef MSERVE_KERNELS_CUDA_EMU_MEMORY_CUH
 #define MSERVE_KERNELS_CUDA_EMU_MEMORY_CUH

@@ -1,7 +1,7 @@
 /*
- * queue.cuh: what is enqueued on an emulated GPU, run in order by a thread of the queue, or at once by
- * the caller. Entries carry a copy of their argument; the room for them is taken at the start, and who
- * finds it full waits.
+ * queue.cuh: what is enqueued on an emulated GPU, run in order by a thread of the queue, or at once
+ * by the caller. Entries carry a copy of their argument; the room for them is taken at the start,
+ * and who finds it full waits.
  */
 #ifndef MSERVE_KERNELS_CUDA_EMU_QUEUE_CUH
 #define MSERVE_KERNELS_CUDA_EMU_QUEUE_CUH

@@ -3,8 +3,8 @@
  * It is read once by each list() and open().
  *
  *   seed=N          chooses order and random numbers: N % 4 is fair, first, last, random
- *   order=          which warp, lane and block comes first: fair, first, last, random, or unfair: one
- *                   of the last three, by seed
+ *   order=          which warp, lane and block comes first: fair, first, last, random, or unfair:
+ *                   one of the last three, by seed
  *   copies=         late: asynchronous copies land at their wait; early: at once
  *   capability=     80, 86, 89 or 90
  *   devices=N       0 to 64
@@ -32,7 +32,8 @@ struct emu_settings {
     bool copies_late, direct;
 };
 
-/* False: *why says what is wrong with MSERVE_EMU; the words are the thread's until it asks again. */
+/* False: *why says what is wrong with MSERVE_EMU; the words are the thread's until it asks
+ * again. */
 bool emu_settings_read(struct emu_settings *settings, const char **why);
 
 #endif

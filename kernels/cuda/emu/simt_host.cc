@@ -2,8 +2,8 @@
  * simt_host.cc: what threads give each other, and what they do with shared memory.
  *
  * What the hardware does by itself is hidden from the sanitizers (EMU_HARDWARE); what it does in a
- * thread's name is not: a lane reads its own row of a tile, and lands its own copies, so that races and
- * places out of bounds are seen.
+ * thread's name is not: a lane reads its own row of a tile, and lands its own copies, so that races
+ * and places out of bounds are seen.
  */
 #include "kernels/cuda/emu/block.cuh"
 
@@ -277,10 +277,10 @@ void tile_load_4t(uint32_t out[4], const void *row, const char *file, int line)
 }
 
 /*
- * Of lane l = 4 g + t: a[0..3] hold rows g, g + 8, g, g + 8 and columns 2t, 2t, 2t + 8, 2t + 8 (and the
- * next column each), b[0..1] rows 2t, 2t + 8 (and the next) of column g, c[0..3] rows g, g, g + 8,
- * g + 8 and columns 2t, 2t + 1, 2t, 2t + 1. Adds up in float from k = 0 on; the card does it in an
- * order and with roundings of its own.
+ * Of lane l = 4 g + t: a[0..3] hold rows g, g + 8, g, g + 8 and columns 2t, 2t, 2t + 8, 2t + 8 (and
+ * the next column each), b[0..1] rows 2t, 2t + 8 (and the next) of column g, c[0..3] rows g, g, g +
+ * 8, g + 8 and columns 2t, 2t + 1, 2t, 2t + 1. Adds up in float from k = 0 on; the card does it in
+ * an order and with roundings of its own.
  */
 EMU_HARDWARE static void multiply(struct simt_warp *warp, uint32_t parity)
 {

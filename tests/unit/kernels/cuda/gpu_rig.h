@@ -35,8 +35,8 @@ void rig_close(struct rig *rig); /* all memory of it goes too; NULL is allowed *
 struct rig *rig_open_as(const char *emu);
 struct rig *rig_open_module(const struct gpu_module *module);
 
-/* Settings under which a kernel must give the same bits, NULL after the last: all orders of threads,
- * asynchronous copies early and late. A real card has one. */
+/* Settings under which a kernel must give the same bits, NULL after the last: all orders of
+ * threads, asynchronous copies early and late. A real card has one. */
 const char *rig_schedule(uint32_t index);
 
 /* Device memory: a copy of the host's, or filled with 0xff (NaN). */
@@ -56,7 +56,8 @@ float bf16_float(uint16_t value);
 /* Even numbers from -1 to 1; a normal distribution is nobody's need here. */
 float rig_uniform(uint64_t *seed);
 
-/* Mean of squared differences over mean of squares of `want`; NaN or infinity anywhere: infinity. */
+/* Mean of squared differences over mean of squares of `want`; NaN or infinity anywhere:
+ * infinity. */
 double rig_nmse(const double *want, const float *got, size_t count);
 
 #endif

@@ -155,7 +155,8 @@ static void run_trial(const char *emu, enum trial trial, uint32_t *out, uint32_t
     rig_close(rig);
 }
 
-/* First, last, fair and random warps first are four orders; a seed is another; the same is the same. */
+/* First, last, fair and random warps first are four orders; a seed is another; the same is the
+ * same. */
 static void test_orders_differ_and_repeat(void **state)
 {
     static const char *const emu[] = {"order=fair",          "order=first",

@@ -1,6 +1,6 @@
 /*
- * test_cuda_words.c: what each word of simt.cuh does, against plain arithmetic: the first test to run
- * on a card that is new to us. words.cu says which word is where.
+ * test_cuda_words.c: what each word of simt.cuh does, against plain arithmetic: the first test to
+ * run on a card that is new to us. words.cu says which word is where.
  */
 #include <math.h>
 #include <setjmp.h>
