@@ -60,6 +60,8 @@ struct settings_tier {
     uint32_t waiting_max;
     uint32_t rows_max;
     uint64_t kv_tokens;
+    const char *kv_type;
+    const char *weights;
     uint32_t threads;
     double gpu_share;
     uint32_t max_tokens_default;

@@ -187,8 +187,9 @@ static const struct setting rows[] = {
 static const struct setting tier[] = {
     {"name", NAME(T, name), "", NULL, NULL, NULL,
      "What the tier is called; its topic is <prefix>.requests.<name>."},
-    {"backend", CHOICE(T, backend), "cpu", NULL, NULL, "cpu|ref|sim|cpu-avx512|cpu-avx2|cpu-scalar|cuda",
-     "What computes: cpu (or one instruction set), ref (plain C, slow), sim (no model), cuda."},
+    {"backend", CHOICE(T, backend), "cpu", NULL, NULL, "cpu|ref|sim|cpu-avx512|cpu-avx2|cpu-scalar|cuda|cuda-emu",
+     "What computes: cpu (or one instruction set), cuda (an NVIDIA GPU; without one cpu), ref (plain C, "
+     "slow), sim (no model), cuda-emu (a GPU played by the processor, for tests)."},
     {"model", PATH(T, model), "", NULL, NULL, NULL,
      "The model's file (GGUF); not needed by sim."},
     {"sha256", SHA256(T, sha256), "", NULL, NULL, NULL,
@@ -206,7 +207,14 @@ static const struct setting tier[] = {
     {"rows_max", U32(T, rows_max), "512", "1", "65536", NULL,
      "Tokens that one step computes, at most; at least sequences_max."},
     {"kv_tokens", U64(T, kv_tokens), "0", "0", "4294967296", NULL,
-     "Tokens that the KV cache holds; 0: sequences_max times the context, at most 1 GiB."},
+     "Tokens that the KV cache holds; 0: sequences_max times the context, at most 1 GiB, on a GPU at "
+     "most what it has left."},
+    {"kv_type", CHOICE(T, kv_type), "half", NULL, NULL, "half|f32|fp8",
+     "What keys and values are kept as: half (f16, on a GPU bf16), f32 (not on a GPU), fp8 (on a GPU "
+     "alone; half the memory, a little less exact)."},
+    {"weights", CHOICE(T, weights), "auto", NULL, NULL, "auto|bf16|fp8|int8",
+     "What a GPU multiplies with: auto (bf16), bf16, fp8 (faster and less exact; a card without it: "
+     "int8 of a quantised file, else bf16), int8. A CPU takes the file's numbers."},
     {"threads", U32(T, threads), "0", "0", "1024", NULL,
      "Threads of a CPU backend on this tier; 0: worker.threads."},
     {"gpu_share", F64(T, gpu_share), "1", "0.001", "1000000", NULL,

@@ -134,6 +134,21 @@ static void take_names(struct worker *worker, const struct worker_options *optio
              options->settings->kafka.topic_prefix, options->tier->name);
 }
 
+static enum engine_kv kv_of(const char *name)
+{
+    return strcmp(name, "f32") == 0   ? ENGINE_KV_F32
+           : strcmp(name, "fp8") == 0 ? ENGINE_KV_FP8
+                                      : ENGINE_KV_HALF;
+}
+
+static enum engine_weights weights_of(const char *name)
+{
+    return strcmp(name, "bf16") == 0   ? ENGINE_WEIGHTS_BF16
+           : strcmp(name, "fp8") == 0  ? ENGINE_WEIGHTS_FP8
+           : strcmp(name, "int8") == 0 ? ENGINE_WEIGHTS_INT8
+                                       : ENGINE_WEIGHTS_AUTO;
+}
+
 struct engine_options worker_engine_options(const struct settings *settings,
                                             const struct settings_tier *tier, const char *gpu,
                                             uint64_t kv_tokens)
@@ -153,6 +168,8 @@ struct engine_options worker_engine_options(const struct settings *settings,
         .kv_tokens = kv_tokens > 0 ? kv_tokens : tier->kv_tokens,
         .threads = tier->threads ? tier->threads : settings->worker.threads,
         .gpu = gpu,
+        .kv = kv_of(tier->kv_type),
+        .weights = weights_of(tier->weights),
         .sim = {.load_ns = tier->sim.load_ns,
                 .fixed_ns = tier->sim.fixed_ns,
                 .row_ns = tier->sim.row_ns,

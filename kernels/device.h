@@ -118,8 +118,7 @@ struct device_ops {
      * missing, for as long as the process lives. NULL: it always has.
      */
     bool (*usable)(const char **ret_why);
-    const struct device_ops
-        *otherwise; /* that runs in its place then, or NULL: opening is refused */
+    const char *otherwise; /* the device that runs in its place then; NULL: opening is refused */
 
     /* Bytes that a KV pool of no stated size may take at most. NULL: 1 GiB. */
     enum err (*kv_room)(const struct model *model, const struct device_limits *limits,

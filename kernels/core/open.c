@@ -10,6 +10,7 @@
 
 #include "config/log.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/model/model.h"
 #include "kernels/ref/ref_device.h"
 #include "kernels/sim/sim.h"
@@ -21,43 +22,51 @@ enum { WAITING_MAX = 1 << 24, CONTEXT_MAX = 1 << 24 };
 #define BLOCKS_MAX       (1u << 31)
 
 const struct device_ops *const device_table[] = {
-    &ref_device, &cpu_device, &cpu_avx512_device, &cpu_avx2_device, &cpu_scalar_device,
-    &sim_device, NULL};
+    &ref_device,      &cpu_device,        &cpu_avx512_device,
+    &cpu_avx2_device, &cpu_scalar_device, &cuda_device,
+    &cuda_emu_device, &sim_device,        NULL,
+};
 
-/* The device itself, or what runs in its place where this machine does not have it. */
-static enum err settle(const struct device_ops *ops, const struct device_ops **ret)
+static const struct device_ops *named(const char *name)
 {
-    static atomic_flag said = ATOMIC_FLAG_INIT;
-    const char *why = NULL;
-
-    *ret = ops;
-    if (ops->usable == NULL || ops->usable(&why))
-        return ERR_OK;
-    if (ops->otherwise == NULL)
-        return fail(ERR_SETTINGS, "backend \"%s\" cannot run here: %s", ops->name, why);
-    if (!atomic_flag_test_and_set(&said))
-        log_warn("backend.absent", "backend=%s instead=%s why=\"%s\"", ops->name,
-                 ops->otherwise->name, why);
-    *ret = ops->otherwise;
-    return ERR_OK;
+    for (int i = 0; name != NULL && device_table[i] != NULL; i++)
+        if (strcmp(device_table[i]->name, name) == 0)
+            return device_table[i];
+    return NULL;
 }
 
-static enum err find_device(const char *name, const struct device_ops **ret)
+static enum err unknown_device(const char *name)
 {
     struct buffer known = {0};
     enum err rc;
 
-    for (int i = 0; device_table[i] != NULL; i++) {
-        if (name != NULL && strcmp(device_table[i]->name, name) == 0) {
-            buffer_release(&known);
-            return settle(device_table[i], ret);
-        }
+    for (int i = 0; device_table[i] != NULL; i++)
         buffer_printf(&known, "%s%s", i > 0 ? ", " : "", device_table[i]->name);
-    }
     rc = fail(ERR_SETTINGS, "there is no backend \"%s\"; this build has %s",
               name != NULL ? name : "", known.data);
     buffer_release(&known);
     return rc;
+}
+
+/* The device of that name, or what runs in its place where this machine does not have it. */
+static enum err find_device(const char *name, const struct device_ops **ret)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    const struct device_ops *ops = named(name);
+    const char *why = NULL;
+
+    if (ops == NULL)
+        return unknown_device(name);
+    *ret = ops;
+    if (ops->usable == NULL || ops->usable(&why))
+        return ERR_OK;
+    *ret = named(ops->otherwise);
+    if (*ret == NULL)
+        return fail(ERR_SETTINGS, "backend \"%s\" cannot run here: %s", ops->name, why);
+    if (!atomic_flag_test_and_set(&said))
+        log_warn("backend.absent", "backend=%s instead=%s why=\"%s\"", ops->name, ops->otherwise,
+                 why);
+    return ERR_OK;
 }
 
 static enum err check_options(const struct engine_options *options)

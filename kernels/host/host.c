@@ -2,8 +2,6 @@
 #include "kernels/host/host.h"
 
 #include "config/log.h"
-#include "kernels/maths.h"
-#include "kernels/model/tensor.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -67,24 +65,6 @@ void host_plan(const struct ops *ops, const struct model *model, const struct de
     for (enum act act = 0; act < ACT_COUNT; act++)
         ret->activation_bytes += act_bytes(h, limits, act);
     arithmetic->plan(arithmetic, model, limits, ret);
-}
-
-/* Radians per position of each pair: base^(-2i / rope_dim), divided by what the file says. */
-static void make_frequencies(struct backend *backend, const struct model *model)
-{
-    const struct model_hyper *h = &model->hyper;
-    uint32_t pairs = h->rope_dim / 2;
-    float *divisor = xcalloc(pairs, sizeof(*divisor));
-
-    for (uint32_t i = 0; i < pairs; i++)
-        divisor[i] = 1.0f;
-    if (model->rope_freqs != NULL)
-        tensor_format(model->rope_freqs->type)->to_f32(model->rope_freqs->data, pairs, divisor);
-    for (uint32_t i = 0; i < pairs; i++)
-        backend->frequency[i] =
-            maths_exp(-2.0 * i / h->rope_dim * maths_log((double)h->rope_base)) /
-            (double)divisor[i];
-    free(divisor);
 }
 
 /* One of the small arrays; `*ok` stays false once one was refused. */
@@ -156,7 +136,7 @@ enum err host_open(const struct ops *ops, const struct model *model,
     if (err == ERR_OK)
         err = arithmetic->open(backend, model);
     if (err == ERR_OK) {
-        make_frequencies(backend, model);
+        model_frequencies(model, backend->frequency);
         queue_start(backend);
         if (!backend->queue.running)
             err = fail(ERR_DEVICE, "the thread that computes could not be started");

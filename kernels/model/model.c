@@ -4,6 +4,7 @@
 #include "config/log.h"
 #include "config/sha256.h"
 #include "config/utf8.h"
+#include "kernels/maths.h"
 #include "kernels/model/tensor.h"
 
 #include <assert.h>
@@ -406,6 +407,22 @@ static void copy_name(struct slice name, char *out, size_t size)
     for (size_t i = 0; i < len; i++)
         out[i] = (uint8_t)name.data[i] < 0x20 || name.data[i] == 0x7f ? '?' : name.data[i];
     out[len] = '\0';
+}
+
+void model_frequencies(const struct model *model, double *ret)
+{
+    const struct model_hyper *h = &model->hyper;
+    uint32_t pairs = h->rope_dim / 2;
+    float *divisor = xcalloc(pairs, sizeof(*divisor));
+
+    for (uint32_t i = 0; i < pairs; i++)
+        divisor[i] = 1.0f;
+    if (model->rope_freqs != NULL)
+        tensor_format(model->rope_freqs->type)->to_f32(model->rope_freqs->data, pairs, divisor);
+    for (uint32_t i = 0; i < pairs; i++)
+        ret[i] = maths_exp(-2.0 * i / h->rope_dim * maths_log((double)h->rope_base)) /
+                 (double)divisor[i];
+    free(divisor);
 }
 
 void model_describe(const struct model *model, struct engine_model *ret)

@@ -64,6 +64,9 @@ void model_close(struct model *model); /* NULL is allowed */
 /* SHA-256 of the whole file, read for it. `wanted`: 64 hex digits that it must have, or NULL. */
 enum err model_digest(const struct model *model, const char *wanted, uint8_t ret[32]);
 
+/* Radians per position of each rotated pair: base^(-2i / rope_dim), divided by what the file says. */
+void model_frequencies(const struct model *model, double *ret); /* [rope_dim / 2] */
+
 /* Fills name, vocab, context_max, embedding_len, chat_format; the rest is the engine's. */
 void model_describe(const struct model *model, struct engine_model *ret);
 

@@ -12,8 +12,8 @@
 
 enum { BLOCK = DEVICE_BLOCK_TOKENS };
 
-static void open_limits(struct drive *drive, const struct device_ops *ops,
-                        const struct model *model, const struct device_limits *limits)
+void drive_open_as(struct drive *drive, const struct device_ops *ops, const struct model *model,
+                   const struct device_limits *limits)
 {
     const struct engine_options options = {.backend = "ref"};
 
@@ -25,22 +25,22 @@ static void open_limits(struct drive *drive, const struct device_ops *ops,
 void drive_open(struct drive *drive, const struct device_ops *ops, const struct model *model,
                 uint32_t sequences, uint32_t rows_max, uint32_t context, uint32_t threads)
 {
-    open_limits(drive, ops, model,
-                &(struct device_limits){.rows_max = rows_max,
-                                        .sequences_max = sequences,
-                                        .context_max = context,
-                                        .threads = threads});
+    drive_open_as(drive, ops, model,
+                  &(struct device_limits){.rows_max = rows_max,
+                                          .sequences_max = sequences,
+                                          .context_max = context,
+                                          .threads = threads});
 }
 
 void drive_open_exact(struct drive *drive, const struct device_ops *ops, const struct model *model,
                       uint32_t sequences, uint32_t rows_max, uint32_t context, uint32_t threads)
 {
-    open_limits(drive, ops, model,
-                &(struct device_limits){.rows_max = rows_max,
-                                        .sequences_max = sequences,
-                                        .context_max = context,
-                                        .threads = threads,
-                                        .kv = ENGINE_KV_F32});
+    drive_open_as(drive, ops, model,
+                  &(struct device_limits){.rows_max = rows_max,
+                                          .sequences_max = sequences,
+                                          .context_max = context,
+                                          .threads = threads,
+                                          .kv = ENGINE_KV_F32});
 }
 
 void drive_close(struct drive *drive)

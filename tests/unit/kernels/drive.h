@@ -53,6 +53,10 @@ void drive_open(struct drive *drive, const struct device_ops *ops, const struct 
 /* The same with floats in the KV cache. */
 void drive_open_exact(struct drive *drive, const struct device_ops *ops, const struct model *model,
                       uint32_t sequences, uint32_t rows_max, uint32_t context, uint32_t threads);
+
+/* The same under these limits; their `blocks` are not looked at. */
+void drive_open_as(struct drive *drive, const struct device_ops *ops, const struct model *model,
+                   const struct device_limits *limits);
 void drive_close(struct drive *drive);
 
 /*

@@ -216,7 +216,10 @@ void mix_run_alone(struct mix *mix, const struct engine_options *options, struct
 
 void mix_for_backends(void (*check)(const char *backend))
 {
+    const char *why;
+
     for (int i = 0; device_table[i] != NULL; i++)
-        if (device_table[i]->needs_model)
+        if (device_table[i]->needs_model && strcmp(device_table[i]->name, "cuda-emu") != 0 &&
+            (device_table[i]->usable == NULL || device_table[i]->usable(&why)))
             check(device_table[i]->name);
 }

@@ -74,7 +74,10 @@ struct engine_options mix_options(const char *backend);
 /* One at a time, each prompt in one piece, nothing shared. */
 void mix_run_alone(struct mix *mix, const struct engine_options *options, struct outcome *ret);
 
-/* Calls check() for each backend of this build that computes. */
+/*
+ * Calls check() for each backend of this build that computes, but not for a GPU that is played by the
+ * processor: cuda/test_cuda_mix.c does with fewer.
+ */
 void mix_for_backends(void (*check)(const char *backend));
 
 /* Equal to the last bit: ids, log-probabilities, text, embeddings, ends. */
