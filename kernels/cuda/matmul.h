@@ -13,8 +13,8 @@
  * the shape) says: `in` and `out` are that long. What stands in `in` past the rows wanted is never
  * seen in them, and what is written there in `out` means nothing.
  *
- * MEMORY matmul_tune() takes device memory and gives it back: matmul_tune_bytes() at most, less where
- * there is less. matmul_run() allocates nothing, waits for nothing, and may be captured.
+ * MEMORY matmul_tune() takes device memory and gives it back: matmul_tune_bytes() at most, so it comes
+ * before what fills the card. matmul_run() allocates nothing, waits for nothing, and may be captured.
  *
  * THREADS That of its gpu.
  */

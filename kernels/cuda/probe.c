@@ -9,6 +9,7 @@
 
 enum {
     WORKSPACE_MAX = 32 << 20,
+    RIGHT_COLUMNS = 9,
     SPLITS = 8,
     RUNS_MIN = 2,
     RUNS_MAX = 16,
@@ -452,7 +453,8 @@ static bool right_at(const struct probe *probe, uint32_t row, uint32_t column, d
 
 bool probe_right(struct probe *probe)
 {
-    const uint32_t columns = seen_columns(probe) < 33 ? seen_columns(probe) : 33;
+    const uint32_t columns =
+        seen_columns(probe) < RIGHT_COLUMNS ? seen_columns(probe) : RIGHT_COLUMNS;
 
     look(probe);
     for (uint32_t row = 0; row < PROBE_ROWS; row++)
