@@ -48,7 +48,7 @@ static const struct family {
     {66, 3, ORDER_ASCENDING, 128, UINT32_MAX, 128, 1, 0, 0},
     {66, 2, ORDER_ASCENDING, 64, UINT32_MAX, 64, 1, 0, 0},
     {25, 9, ORDER_LEAK, 1, UINT32_MAX, 1, 1, 0, 0},
-    {31, 1, ORDER_ASCENDING, 32, 512, 1, 1, 0, 0},
+    {31, 1, ORDER_ASCENDING, 32, 192, 1, 1, 0, 0},
 };
 
 enum { FAMILIES = sizeof(families) / sizeof(families[0]), MAGIC = 0x6d73 };
