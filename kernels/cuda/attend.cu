@@ -1,5 +1,5 @@
 /*
- * attend.cu: attention of the rows of a step over paged keys and values: what attend_plan() planned.
+ * attend.cu: attention of a step's rows over paged keys and values, as attend_plan() planned it.
  *
  *     out = softmax(q K^T / sqrt(D)) V, for each row over positions 0 .. its own
  *
@@ -7,8 +7,8 @@
  *   attend_folds   results of splits to `out`
  *   attend_plain   head sizes that matrix units do not take (attend_plain.cuh)
  *
- * Grids depend on the number of processors alone, and each loops to what the image's header says: so
- * a graph that was recorded for one step serves another. Speed: not measured: no GPU at hand.
+ * Grids depend on the number of processors alone, and each loops to what the image's header says:
+ * so a graph that was recorded for one step serves another. Speed: not measured: no GPU at hand.
  */
 #include "kernels/cuda/attend_pages.cuh"
 #include "kernels/cuda/attend_plain.cuh"
@@ -120,9 +120,9 @@ DEVICE void attend_page(struct attend_state<S::WIDTH> &state, const uint16_t *sh
 
 /*
  * A piece of work is an item and a KV head: queries [rows * heads][D] against the pages of splits
- * from .. to - 1, K and V bf16 or fp8 [32][D] each. Moves 2 * 32 * D numbers a page, and D + 2 floats a
- * packed row where there are partial results. While a page is worked on, the next one is on its way;
- * one barrier a page (two for fp8) stands between what is copied and what is read.
+ * from .. to - 1, K and V bf16 or fp8 [32][D] each. Moves 2 * 32 * D numbers a page, and D + 2
+ * floats a packed row where there are partial results. While a page is worked on, the next one is
+ * on its way; one barrier a page (two for fp8) stands between what is copied and what is read.
  */
 template <class S> KERNEL(S::THREADS) void attend_items(struct attend_run run)
 {

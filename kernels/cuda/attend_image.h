@@ -1,15 +1,15 @@
 /*
- * attend_image.h: the image that attend_plan() writes and the kernels of attention read: a header, then
- * tables of rows and of work. Host and device read the same bytes; all sections begin at multiples of
- * 16 bytes.
+ * attend_image.h: the image that attend_plan() writes and the kernels of attention read: a header,
+ * then tables of rows and of work. Host and device read the same bytes; all sections begin at
+ * multiples of 16 bytes.
  *
- * ROWS OF A MATRIX An item packs the query heads of its rows that share a KV head, row by row: packed
- * row i is row i / heads of the item, query head `head` + i % heads of the KV head's. Each item stands
- * for all KV heads, one piece of work each.
+ * ROWS OF A MATRIX An item packs the query heads of its rows that share a KV head, row by row:
+ * packed row i is row i / heads of the item, query head `head` + i % heads of the KV head's. Each
+ * item stands for all KV heads, one piece of work each.
  *
  * PARTS What a row has of one split (o, not yet divided, m and l of each head) goes to place part +
- * split among the partial results: float [slots][H][D], then float [slots][H][2] = m, l; m in units of
- * log2. A row whose part is ATTEND_NO_PART goes to `out` at once.
+ * split among the partial results: float [slots][H][D], then float [slots][H][2] = m, l; m in units
+ * of log2. A row whose part is ATTEND_NO_PART goes to `out` at once.
  */
 #ifndef MSERVE_KERNELS_CUDA_ATTEND_IMAGE_H
 #define MSERVE_KERNELS_CUDA_ATTEND_IMAGE_H
@@ -65,7 +65,10 @@ struct attend_row {
     uint32_t blocks;   /* entry of the sequence's first block id */
 };
 
-/* Rows that read the same blocks in splits from .. to - 1; their positions ascend, or are past `end`. */
+/*
+ * Rows that read the same blocks in splits from .. to - 1; their positions ascend, or are past
+ * `end`.
+ */
 struct attend_item {
     uint32_t first; /* index from rows_at on */
     uint32_t rows;

@@ -41,8 +41,8 @@ template <class S> DEVICE void attend_sync()
 }
 
 /*
- * Begins to copy keys and values of one KV head and page. Positions from `end` on become zeros and are
- * not read: there may be NaN, and NaN times nothing is NaN.
+ * Begins to copy keys and values of one KV head and page. Positions from `end` on become zeros and
+ * are not read: there may be NaN, and NaN times nothing is NaN.
  */
 template <class S>
 DEVICE void attend_fetch(uint16_t *shared, const struct attend_args &args, const uint32_t *block,

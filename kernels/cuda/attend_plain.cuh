@@ -1,6 +1,6 @@
 /*
- * attend_plain.cuh: attention for head sizes that matrix units do not take, with the same splits and
- * folds; a warp walks through the context of one query head of one row.
+ * attend_plain.cuh: attention for head sizes that matrix units do not take, with the same splits
+ * and folds; a warp walks through the context of one query head of one row.
  */
 #ifndef MSERVE_KERNELS_CUDA_ATTEND_PLAIN_CUH
 #define MSERVE_KERNELS_CUDA_ATTEND_PLAIN_CUH
@@ -8,8 +8,10 @@
 #include "kernels/cuda/attend_run.cuh"
 #include "kernels/cuda/attend_tile.cuh"
 
-/* What a warp has in shared memory: floats [D], [D], [D], [32]. Lane i alone uses d = i, i + 32 … of
- * `split` and `all`. */
+/*
+ * What a warp has in shared memory: floats [D], [D], [D], [32]. Lane i alone uses d = i, i + 32 …
+ * of `split` and `all`.
+ */
 struct attend_desk {
     float *query, *split, *all, *weight;
 };

@@ -1,14 +1,15 @@
 /*
  * attend_plan.c: which part of which context is worked on by whom.
  *
- * A sequence goes one of three ways. With rows for one warp (decoding, mostly) each split is an item
- * of its own; with rows for one block, where heads are many or the context is long, likewise; with
- * more rows, blocks of rows walk through their contexts and need no partial results. Where places for
- * partial results run out, a sequence walks too: slower, and the same bits.
+ * A sequence goes one of three ways. With rows for one warp (decoding, mostly) each split is an
+ * item of its own; with rows for one block, where heads are many or the context is long, likewise;
+ * with more rows, blocks of rows walk through their contexts and need no partial results. Where
+ * places for partial results run out, a sequence walks too: slower, and the same bits.
  *
  * Cascade: the last block of a split that a sequence sees whole carries a stamp, by which the next
- * sequence that names this block there finds the first. All is done in one pass over rows and splits,
- * nothing is sorted but items of blocks by their number of splits (counted), nothing is allocated.
+ * sequence that names this block there finds the first. All is done in one pass over rows and
+ * splits, nothing is sorted but items of blocks by their number of splits (counted), nothing is
+ * allocated.
  */
 #include "kernels/cuda/attend_plan.h"
 
@@ -97,8 +98,8 @@ static uint32_t parts_of(uint32_t value, uint32_t each)
 }
 
 /*
- * Places for partial results: as many as contexts without anything in common need, and some for each
- * sequence that has, but never more than there can be.
+ * Places for partial results: as many as contexts without anything in common need, and some for
+ * each sequence that has, but never more than there can be.
  */
 static struct bounds bounds_of(const struct attend_shape *shape)
 {
@@ -378,7 +379,9 @@ static void write_singles(struct draft *draft)
     draft->at += len * sizeof(*item);
 }
 
-/* `rows` rows from `first` on, read splits from .. to - 1, in as many pieces as their heads need. */
+/*
+ * `rows` rows from `first` on, read splits from .. to - 1, in as many pieces as their heads need.
+ */
 static void add_tile(struct draft *draft, uint32_t first, uint32_t rows, uint32_t from, uint32_t to,
                      uint32_t end)
 {

@@ -3,11 +3,12 @@
  * and how results of splits are folded. Prefill, decode and cascades all come here, so that a row's
  * bits do not depend on the company it had.
  *
- * For a row q and positions t of a split, in pages of 32 from left to right, s_t = sum over d of q_d K_td:
- *     m' = max(m, max s_t log2(e) / sqrt(D))     f = 2^(m - m')     p_t = 2^(s_t log2(e) / sqrt(D) - m')
+ * For a row q and the positions t of a split, in pages of 32 from left to right, with
+ * s_t = (log2(e) / sqrt(D)) (sum over d of q_d K_td):
+ *     m' = max(m, max s_t)     f = 2^(m - m')     p_t = 2^(s_t - m')
  *     l = l f + sum of p_t                       o_d = o_d f + sum over t of bf16(p_t) V_td
- * A page of which the row sees nothing leaves m, l and o as they are, to the last bit: 2^0 is 1, and
- * nothing but zeros is added. The sum l stands in four lanes until the split is done.
+ * A page of which the row sees nothing leaves m, l and o as they are, to the last bit: 2^0 is 1,
+ * and nothing but zeros is added. The sum l stands in four lanes until the split is done.
  *
  * Splits of a row are folded from left to right, beginning with m = -infinity, l = 0, o = 0.
  */
@@ -20,9 +21,9 @@
 #include "kernels/cuda/simt.cuh"
 
 /*
- * What a lane has of its warp's 16 rows, as the matrix units lay it out: rows lane / 4 and lane / 4 + 8
- * (index 0 and 1), of each eight columns those from 2 (lane % 4) on: out[column / 8] has two of the
- * one row, then two of the other.
+ * What a lane has of its warp's 16 rows, as the matrix units lay it out: rows lane / 4 and lane / 4
+ * + 8 (index 0 and 1), of each eight columns those from 2 (lane % 4) on: out[column / 8] has two of
+ * the one row, then two of the other.
  */
 template <uint32_t WIDTH> struct attend_state {
     float most[2], sum[2];
@@ -77,8 +78,8 @@ template <uint32_t WIDTH> DEVICE void attend_clear(struct attend_state<WIDTH> &s
 }
 
 /*
- * score[n] = of 16 rows and positions 8n .. 8n + 7; queries and keys in shared memory, bf16 [16][line]
- * and [32][line].
+ * score[n] = of 16 rows and positions 8n .. 8n + 7; queries and keys in shared memory, bf16
+ * [16][line] and [32][line].
  */
 template <uint32_t DIMS>
 DEVICE void attend_score(float score[4][4], const uint16_t *query, const uint16_t *key,
@@ -106,8 +107,8 @@ DEVICE void attend_score(float score[4][4], const uint16_t *query, const uint16_
 }
 
 /*
- * Turns scores into weights, and scales what was there before. Row i sees the positions below limit[i];
- * `position` is that of score[0]'s first column.
+ * Turns scores into weights, and scales what was there before. Row i sees the positions below
+ * limit[i]; `position` is that of score[0]'s first column.
  */
 template <uint32_t WIDTH>
 DEVICE void attend_weigh(struct attend_state<WIDTH> &state, float score[4][4], uint32_t position,

@@ -1,7 +1,7 @@
 /*
  * test_cuda_attend.c: attention against its formula in double, and against itself: a row's bits are
- * the same however its sequence was cut into chunks, whoever else is in the step, whoever shares its
- * blocks, and whatever lies in memory where nothing was written yet.
+ * the same however its sequence was cut into chunks, whoever else is in the step, whoever shares
+ * its blocks, and whatever lies in memory where nothing was written yet.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,8 +20,10 @@
 
 enum { PADDING = 3, /* rows after the step's, which nobody may write */ SEQUENCES = 48 };
 
-/* What a sequence consists of: up to `shared` that is its parent's. Who has the same text and shape has
- * the same queries, keys and values. */
+/*
+ * What a sequence consists of: up to `shared` that is its parent's. Who has the same text and shape
+ * has the same queries, keys and values.
+ */
 struct text {
     uint32_t id;
     const struct text *parent;
@@ -86,8 +88,9 @@ static uint32_t bits_at(const struct text *text, uint32_t kind, uint32_t positio
 }
 
 /*
- * The second split repeats the keys of the first and takes its large values back; so do the second and
- * the fourth page of the third. Returns the factor of values, *position becomes whose keys they are.
+ * The second split repeats the keys of the first and takes its large values back; so do the second
+ * and the fourth page of the third. Returns the factor of values, *position becomes whose keys they
+ * are.
  */
 static float cancel(uint32_t *position)
 {
