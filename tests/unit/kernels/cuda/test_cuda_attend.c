@@ -282,7 +282,7 @@ static void formula(const struct scene *scene, uint32_t s, uint32_t position, ui
 {
     const struct attend_shape *shape = &scene->at->shape;
     const uint32_t dims = shape->head_dim, kv = head / (shape->heads / shape->kv_heads) * dims;
-    double most = -INFINITY, sum = 0, score[1024];
+    double most = -INFINITY, sum = 0, score[4096];
 
     for (uint32_t t = 0; t <= position; t++) {
         score[t] = 0;
@@ -305,8 +305,8 @@ static void formula(const struct scene *scene, uint32_t s, uint32_t position, ui
 }
 
 /*
- * Each third row of a chunk, and heads in turn. Weights and results are rounded to 8 bits, so a row of
- * few numbers may be off by more than all rows together.
+ * Each third row of a chunk, and heads in turn. Weights and results are rounded to 8 bits, so a row
+ * of few numbers may be off by more than all rows together.
  */
 static void check_formula(const struct scene *scene, const uint16_t *out)
 {
@@ -538,6 +538,51 @@ static void cuda_a_row_alone_is_the_row_in_company(void **state)
     attend_case_free(all.at);
 }
 
+/*
+ * Shape and lengths of a real model on a card, less under emulation: a chunk, and rows of it as
+ * decodes that share its beginning or have blocks of their own.
+ */
+static void check_large(enum number type, bool card)
+{
+    const uint32_t context = card ? 3000 : 300, rows = card ? 193 : 25, decodes = 8;
+    struct attend_shape shape = card ? shape_of(32, 8, 128) : shape_of(8, 2, 64);
+    struct scene scene;
+    uint32_t len;
+
+    shape.limits.blocks = card ? 1024 : 192;
+    shape.limits.context_max = card ? 4096 : 1024;
+    scene = scene_new(shape, type, 50);
+    len = heads_len(&scene);
+    scene_add(&scene, &plain_text, context, rows, 0, 0);
+    for (uint32_t i = 0; i <= decodes; i++)
+        scene_add(&scene, &plain_text, context + i * (rows - 1) / decodes, 1, 0,
+                  i % 3 == 2 ? 0 : context / ATTEND_PAGE);
+    for (uint32_t cascade = 0; cascade < 2; cascade++) {
+        uint16_t *out;
+
+        scene.at->shape.cascade = cascade != 0;
+        out = run(&scene, cascade);
+        for (uint32_t i = 0; i <= decodes; i++)
+            assert_memory_equal(out + (size_t)(i * (rows - 1) / decodes) * len,
+                                out + (size_t)(rows + i) * len, len * sizeof(*out));
+        if (cascade != 0)
+            check_formula(&scene, out);
+        free(out);
+    }
+    attend_case_free(scene.at);
+}
+
+static void cuda_a_models_shape_keeps_its_bits(void **state)
+{
+    struct rig *rig = rig_open();
+    bool card = strcmp(rig->module->name, "cuda-emu") != 0;
+
+    (void)state;
+    rig_close(rig);
+    check_large(NUMBER_BF16, card);
+    check_large(NUMBER_FP8, card);
+}
+
 /* A graph that was recorded for one step serves others: longer, shorter, of other shares. */
 static void cuda_a_graph_serves_other_counts(void **state)
 {
@@ -600,6 +645,7 @@ int main(void)
         cmocka_unit_test(cuda_other_shapes_keep_their_bits_too),
         cmocka_unit_test(cuda_company_and_cascades_change_no_bit),
         cmocka_unit_test(cuda_a_row_alone_is_the_row_in_company),
+        cmocka_unit_test(cuda_a_models_shape_keeps_its_bits),
         cmocka_unit_test(cuda_a_graph_serves_other_counts),
     };
 
