@@ -1,11 +1,13 @@
 /*
- * sample.cu: one token from each row of logits, as kernels/sample.h says it, without sorting: weights
- * become whole numbers (sample_row.cuh), so that every sum is exact and threads may add in any order.
+ * sample.cu: one token from each row of logits, as kernels/sample.h says it, without sorting:
+ * weights become whole numbers (sample_row.cuh), so that every sum is exact and threads may add in
+ * any order.
  *
- * min_p, top_k and top_p each keep the beginning of one order (the heaviest first, the lowest id first
- * among equals), so what is kept is a weight and the last id that goes with it. The weight is found by
- * counting: weights by their exponent and the first 5 bits of the mantissa, then those that agree in
- * these by the next 9 bits, and by the last 9; it ends early where all that is counted together is kept.
+ * min_p, top_k and top_p each keep the beginning of one order (the heaviest first, the lowest id
+ * first among equals), so what is kept is a weight and the last id that goes with it. The weight is
+ * found by counting: weights by their exponent and the first 5 bits of the mantissa, then those
+ * that agree in these by the next 9 bits, and by the last 9; it ends early where all that is
+ * counted together is kept.
  */
 #include "kernels/cuda/table.cuh"
 
@@ -81,7 +83,7 @@ DEVICE void see(struct picker *picker, uint32_t id, float logit)
     picker->sum += more;
 }
 
-/* The id up to which the running sum of kept tokens' worth is above `target`; *total is all of it. */
+/* The id up to which the running sum of kept tokens' worth is above `target`. */
 DEVICE uint32_t token_at(struct team *team, const struct tokens *tokens, uint64_t target)
 {
     struct spot spot = find(team, tokens, 0, tokens->field->quads, target);
@@ -136,7 +138,10 @@ DEVICE void see(struct counter *counter, uint32_t id, float logit)
     shared_add(&counter->bins.high[bin], part >> PART_BITS);
 }
 
-/* Fills the bins from all tokens that are kept. Words of 32 bits: fewer than 2^19 tokens, 12 bits each. */
+/*
+ * Fills the bins from all tokens that are kept. Words of 32 bits: fewer than 2^19 tokens, 12 bits
+ * each.
+ */
 DEVICE void count_up(const struct field *field, const struct bins *bins)
 {
     struct counter counter = {field, *bins};
@@ -390,13 +395,13 @@ DEVICE void sample_one(struct team *team, const struct sample_args *args, uint32
 }
 
 /*
- * row: [rows]; logits: float [rows][V]; mask: bits [masks][V]; seen: uint16_t [slots][V];
- * last: [slots]; token, logprob, bad: [wanted].
+ * row: [rows]; logits: float [rows][V]; mask: bits [masks][V]; seen: uint16_t [slots][V]; last:
+ * [slots]; token, logprob, bad: [wanted].
  *
  * A block does a row, with 512 threads, or 128 for small vocabularies. Bytes moved, in readings of
- * the row's logits (4V bytes, and V / 8 of its mask, 2V of `seen` where it has them): 1 greedy; 2 and
- * a fraction sampled, with min_p or without; 1 to 3 more for top_k or top_p, 1 to 5 for both, 1 more
- * for ties that are cut; 1 for the log-probability. Speed: not measured, no GPU at hand.
+ * the row's logits (4V bytes, and V / 8 of its mask, 2V of `seen` where it has them): 1 greedy; 2
+ * and a fraction sampled, with min_p or without; 1 to 3 more for top_k or top_p, 1 to 5 for both, 1
+ * more for ties that are cut; 1 for the log-probability. Speed: not measured, no GPU at hand.
  */
 KERNEL(MANY) void sample_block(struct sample_args args)
 {

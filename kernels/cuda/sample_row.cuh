@@ -1,14 +1,14 @@
 /*
- * sample_row.cuh: a row of logits as sampling sees it: each token's weight after penalties, mask and
- * filters, its mass, and the way over all of them in reads of 16 bytes.
+ * sample_row.cuh: a row of logits as sampling sees it: each token's weight after penalties, mask
+ * and filters, its mass, and the way over all of them in reads of 16 bytes.
  *
  *   weight(i) = e^((logit(i) - highest) / temperature), in float, as on the host
  *   mass(i)   = floor(weight(i) * 2^45)
  *
- * Weights are compared as floats (their bits stand in their order), added up as masses, which no order
- * of threads changes. Fewer than 2^19 of them stay below 2^64. What is lost: a token that weighs less
- * than 2^-45 (2.8e-14) of the highest is never taken, and the others lose less than 2^-45 each, all of
- * them together less than 1.5e-8 of the highest.
+ * Weights are compared as floats (their bits stand in their order), added up as masses, which no
+ * order of threads changes. Fewer than 2^19 of them stay below 2^64. What is lost: a token that
+ * weighs less than 2^-45 (2.8e-14) of the highest is never taken, and the others lose less than
+ * 2^-45 each, all of them together less than 1.5e-8 of the highest.
  */
 #ifndef MSERVE_KERNELS_CUDA_SAMPLE_ROW_CUH
 #define MSERVE_KERNELS_CUDA_SAMPLE_ROW_CUH
@@ -24,7 +24,8 @@ static constexpr uint32_t WHOLE = 127 - MASS_BITS + 23;
 
 /*
  * A row of logits and what of it is still kept: what weighs more than `least`, and what weighs as
- * much with an id up to `last`. A quad is 16 aligned bytes: quad q holds ids 4q - skew to 4q - skew + 3.
+ * much with an id up to `last`. A quad is 16 aligned bytes: quad q holds ids 4q - skew to 4q - skew
+ * + 3.
  */
 struct field {
     const float *logits;
@@ -85,7 +86,9 @@ DEVICE uint64_t mass_of(uint32_t bits)
     return exponent >= WHOLE ? mantissa << (exponent - WHOLE) : mantissa >> (WHOLE - exponent);
 }
 
-/* `least` has been set: says what need not be weighed. ln 2 times its exponent, with room to spare. */
+/*
+ * `least` has been set: says what need not be weighed. ln 2 times its exponent, with room to spare.
+ */
 DEVICE void set_cutoff(struct field *field)
 {
     float octaves = static_cast<float>(field->least >> 23) - 127.0f;

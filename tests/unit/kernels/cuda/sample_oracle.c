@@ -14,7 +14,9 @@ struct entry {
     uint32_t id;
 };
 
-/* Whatever may be taken and weighs something, the heaviest first; then only the first `kept` are. */
+/*
+ * Whatever may be taken and weighs something, the heaviest first; then only the first `kept` are.
+ */
 struct order {
     struct entry *entry;
     uint32_t len, kept;

@@ -1,7 +1,7 @@
 /*
- * sample_oracle.h: what kernels/cuda/sample.cu must answer, worked out twice with a sort: with whole
- * numbers, as the kernel means it, down to the token; and with doubles, as kernels/sample.c means it,
- * for what is kept and how likely each token is.
+ * sample_oracle.h: what kernels/cuda/sample.cu must answer, worked out twice with a sort: with
+ * whole numbers, as the kernel means it, down to the token; and with doubles, as kernels/sample.c
+ * means it, for what is kept and how likely each token is.
  */
 #ifndef MSERVE_TESTS_SAMPLE_ORACLE_H
 #define MSERVE_TESTS_SAMPLE_ORACLE_H

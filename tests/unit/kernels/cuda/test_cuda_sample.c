@@ -390,7 +390,10 @@ static void test_cuda_draws_follow_the_distribution(void **state)
     }
 }
 
-/* Penalties change what was generated before, in their order; a mask hides; both change what is drawn. */
+/*
+ * Penalties change what was generated before, in their order; a mask hides; both change what is
+ * drawn.
+ */
 static void test_cuda_penalties_and_masks(void **state)
 {
     enum { V = 75, ROWS = 160 };
@@ -501,7 +504,8 @@ static void test_cuda_light_tokens_count(void **state)
 
 /*
  * The whole of a vocabulary with equal logits: sums stay below 2^64, and the block's shares are of
- * every size. One row draws from 300,000, one from the lowest 150,001 of them, one from half the mass.
+ * every size. One row draws from 300,000, one from the lowest 150,001 of them, one from half the
+ * mass.
  */
 static void test_cuda_the_largest_vocabulary(void **state)
 {
@@ -607,7 +611,10 @@ static struct batch mixed(uint32_t rows, uint32_t vocab)
     return batch;
 }
 
-/* Results go where they are wanted, tokens to their slots, and nowhere else; padding is not looked at. */
+/*
+ * Results go where they are wanted, tokens to their slots, and nowhere else; padding is not looked
+ * at.
+ */
 static void test_cuda_results_go_where_they_are_wanted(void **state)
 {
     enum { V = 66, ROWS = 23 };
