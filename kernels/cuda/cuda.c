@@ -32,6 +32,8 @@ enum err cuda_fault(struct backend *backend, const char *doing)
 {
     const char *fault = backend->module->fault(backend->gpu);
 
+    if (fault == NULL && backend->products != NULL)
+        fault = matmul_fault(backend->products);
     return fault != NULL ? fail(ERR_DEVICE, "the GPU failed while %s: %s", doing, fault) : ERR_OK;
 }
 
@@ -290,6 +292,8 @@ static enum err cuda_open(const struct ops *ops, const struct model *model,
                        card.module->memory_free(backend->gpu));
     if (err == ERR_OK)
         err = add_products(backend);
+    if (err == ERR_OK) /* before the areas: trying products takes memory, and gives it back */
+        err = matmul_tune(backend->products);
     if (err == ERR_OK)
         err = take_areas(backend);
     if (err == ERR_OK)
@@ -445,7 +449,7 @@ const struct ops cuda_emu_ops = OPS("cuda-emu");
 
 /* ---- the device ---- */
 
-/* With all weights there: which algorithm multiplies what, what things cost, which bits these are. */
+/* With all weights there: what things cost, which bits these are. */
 static enum err settle(struct device *device)
 {
     static const char *const number[NUMBER_COUNT] = {"f32", "bf16", "fp8", "int8", "int32"};
@@ -453,9 +457,7 @@ static enum err settle(struct device *device)
     enum err err;
 
     loader_close(backend);
-    err = matmul_tune(backend->products);
-    if (err == ERR_OK)
-        err = cuda_calibrate(device);
+    err = cuda_calibrate(device);
     if (err)
         return err;
     prices_weights(&backend->prices, &device->decode_weight, &device->chunk_weight);
