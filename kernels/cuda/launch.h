@@ -179,7 +179,7 @@ struct embedding_args {
     uint32_t *bad; /* [wanted] */
 };
 
-enum { SAMPLE_LOGPROB = 1 << 0, SAMPLE_VOCAB_LIMIT = 1 << 19, SAMPLE_NO_MASK = UINT32_MAX };
+enum { SAMPLE_LOGPROB = 1 << 0, SAMPLE_NO_MASK = UINT32_MAX };
 
 /* How one row of logits becomes a token; as struct engine_sampling has it, but for penalties. */
 struct sample_row {
@@ -203,7 +203,7 @@ struct sample_row {
  * written where a row asks.
  *
  * bad: NaN or infinity among the logits, hidden by a mask or not, or a mask that allows nothing;
- * then token, last and log-probability are 0. V is below SAMPLE_VOCAB_LIMIT.
+ * then token, last and log-probability are 0. V is at most 2^20, which is what a tokenizer can have.
  */
 struct sample_args {
     struct extent rows;

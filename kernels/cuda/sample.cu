@@ -139,7 +139,7 @@ DEVICE void see(struct counter *counter, uint32_t id, float logit)
 }
 
 /*
- * Fills the bins from all tokens that are kept. Words of 32 bits: fewer than 2^19 tokens, 12 bits
+ * Fills the bins from all tokens that are kept. Words of 32 bits: at most 2^20 tokens, 12 bits
  * each.
  */
 DEVICE void count_up(const struct field *field, const struct bins *bins)
@@ -334,7 +334,7 @@ DEVICE float logprob_of(struct team *team, const struct field *field, float high
     double total, value;
 
     walk<2>(field, threadIdx.x, field->quads, blockDim.x, &adder);
-    total = static_cast<double>(add_up(team, adder.sum)) * 0x1p-45;
+    total = static_cast<double>(add_up(team, adder.sum)) * 0x1p-43;
     value = static_cast<double>(field->logits[id]) - static_cast<double>(highest);
     if (threadIdx.x != 0)
         return 0.0f;

@@ -3,12 +3,12 @@
  * and filters, its mass, and the way over all of them in reads of 16 bytes.
  *
  *   weight(i) = e^((logit(i) - highest) / temperature), in float, as on the host
- *   mass(i)   = floor(weight(i) * 2^45)
+ *   mass(i)   = floor(weight(i) * 2^43)
  *
  * Weights are compared as floats (their bits stand in their order), added up as masses, which no
- * order of threads changes. Fewer than 2^19 of them stay below 2^64. What is lost: a token that
- * weighs less than 2^-45 (2.8e-14) of the highest is never taken, and the others lose less than
- * 2^-45 each, all of them together less than 1.5e-8 of the highest.
+ * order of threads changes; 2^20 of them stay below 2^64. What is lost: a token that weighs less
+ * than 2^-43 (1.1e-13) of the highest is never taken, and the others lose less than 2^-43 each, all
+ * of 2^17 together less than 1.5e-8 of the highest.
  */
 #ifndef MSERVE_KERNELS_CUDA_SAMPLE_ROW_CUH
 #define MSERVE_KERNELS_CUDA_SAMPLE_ROW_CUH
@@ -16,9 +16,9 @@
 #include "kernels/cuda/simt.cuh"
 #include "kernels/maths.h"
 
-static constexpr uint32_t MASS_BITS = 45;
+static constexpr uint32_t MASS_BITS = 43;
 static constexpr uint32_t ONE = 0x3f800000u;               /* the bits of weight 1 */
-static constexpr uint32_t LEAST = (127 - MASS_BITS) << 23; /* of 2^-45: mass 1 */
+static constexpr uint32_t LEAST = (127 - MASS_BITS) << 23; /* of 2^-43: mass 1 */
 /* The exponent from which on a mass has the whole mantissa. */
 static constexpr uint32_t WHOLE = 127 - MASS_BITS + 23;
 

@@ -69,7 +69,7 @@ static int by_id(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* 2^-45 and less is nothing; min_p leaves the beginning as well. */
+/* 2^-43 and less is nothing; min_p leaves the beginning as well. */
 static struct order order_of(const struct oracle_row *from)
 {
     struct order order = {calloc(from->vocab, sizeof(struct entry)), 0, 0};
@@ -81,7 +81,7 @@ static struct order order_of(const struct oracle_row *from)
         float below = oracle_penalised(from, id) - highest;
         float weight = maths_exp32(below / from->row->temperature);
 
-        if (is_allowed(from, id) && weight >= 0x1p-45f)
+        if (is_allowed(from, id) && weight >= 0x1p-43f)
             order.entry[order.len++] = (struct entry){weight, id};
     }
     qsort(order.entry, order.len, sizeof(struct entry), heaviest_first);
@@ -101,7 +101,7 @@ static bool has_top_p(const struct oracle_row *from)
 
 static uint64_t mass_of(float weight)
 {
-    return (uint64_t)ldexp((double)weight, 45);
+    return (uint64_t)ldexp((double)weight, 43);
 }
 
 static uint64_t mass_kept(const struct order *order)

@@ -521,6 +521,17 @@ static void test_cuda_the_largest_vocabulary(void **state)
     batch_free(&batch);
 }
 
+/* As many as a tokenizer can have, all the same: their sum does not overflow. */
+static void test_cuda_a_million_tokens(void **state)
+{
+    struct batch batch = batch_of(1, 1 << 20);
+    double unit = philox_unit(11, 0, 0, 0);
+
+    run(*state, &batch);
+    assert_int_equal(batch.token[0], (uint32_t)(unit * (1 << 20)));
+    batch_free(&batch);
+}
+
 /* The same logits through kernels/sample.c: greedy, unfiltered, and the log-probability. */
 static void test_cuda_agrees_with_the_hosts(void **state)
 {
@@ -722,6 +733,7 @@ int main(void)
         cmocka_unit_test(test_cuda_the_edge_of_min_p),
         cmocka_unit_test(test_cuda_light_tokens_count),
         cmocka_unit_test(test_cuda_the_largest_vocabulary),
+        cmocka_unit_test(test_cuda_a_million_tokens),
         cmocka_unit_test(test_cuda_agrees_with_the_hosts),
         cmocka_unit_test(test_cuda_logprob_is_of_the_raw_logits),
         cmocka_unit_test(test_cuda_results_go_where_they_are_wanted),
