@@ -19,7 +19,7 @@ static bool json;
 static const struct option rows[] = {
     {"random", 'r', OPTION_CHOICE, "SHAPE", &bench.random,
      .sentence = "A model of random weights of this shape, instead of a file.",
-     .choices = "tiny|15m|110m|1.1b"},
+     .choices = "tiny|15m|110m|1.1b|8b"},
     {"type", 0, OPTION_CHOICE, "TYPE", &bench.type,
      .sentence = "What the random weights are stored as; q8_0 without it.",
      .choices = "q8_0|f16|bf16|f32"},
@@ -33,8 +33,9 @@ static const struct option rows[] = {
      .min = 1, .max = 256},
     {"work", 'w', OPTION_CHOICE, "WORK", &work,
      .sentence = "steady: prefill and decode, apart. mixed: a job of requests of many lengths. "
-                 "shared: a job whose prompts begin alike, without and with a prefix group.",
-     .choices = "steady|mixed|shared"},
+                 "even: one of requests of one length. shared: a job whose prompts begin alike, "
+                 "without and with a prefix group.",
+     .choices = "steady|mixed|even|shared"},
     {"batch", 'b', OPTION_TEXT, "N,N", &batches,
      .sentence = "Sequences side by side; 1,8,32 without it."},
     {"prompt", 'p', OPTION_TEXT, "N,N", &prompts,
@@ -45,7 +46,7 @@ static const struct option rows[] = {
      .sentence = "Tokens that all prompts of shared work begin with; 512 without it.", .min = 1,
      .max = TOKENS_MAX},
     {"requests", 0, OPTION_U32, "N", &bench.requests,
-     .sentence = "Of mixed and shared work; four times the batch without it.", .min = 1,
+     .sentence = "Of all work but steady; four times the batch without it.", .min = 1,
      .max = 1 << 20},
     {"rows", 0, OPTION_U32, "N", &bench.rows_max,
      .sentence = "Most rows (tokens) in a step; 512 without it.", .min = 2, .max = ROWS_MAX},
@@ -54,6 +55,8 @@ static const struct option rows[] = {
      .max = REPORT_REPEATS_MAX},
     {"kv-f32", 0, OPTION_FLAG, NULL, &bench.kv_f32,
      .sentence = "Keys and values as floats, not as halves."},
+    {"fp8", 0, OPTION_FLAG, NULL, &bench.fp8,
+     .sentence = "On a GPU: weights, keys and values in FP8, not in BF16."},
     {"no-ceilings", 0, OPTION_FLAG, NULL, &bench.no_ceilings,
      .sentence = "Leaves out what the machine could do at most, which takes some seconds."},
     {"json", 'j', OPTION_FLAG, NULL, &json, .sentence = "One JSON object instead of a table."},
@@ -106,6 +109,7 @@ static enum err read_typed(const struct options_rest *rest)
 
     bench.model = rest->count > 0 ? rest->argument[0] : NULL;
     bench.work = strcmp(work, "mixed") == 0    ? BENCH_MIXED
+                 : strcmp(work, "even") == 0   ? BENCH_EVEN
                  : strcmp(work, "shared") == 0 ? BENCH_SHARED
                                                : BENCH_STEADY;
     if (prompts == NULL)

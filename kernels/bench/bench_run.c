@@ -89,6 +89,8 @@ static enum err open_engine(const struct bench *bench, uint32_t batch, uint32_t 
                             struct engine **ret)
 {
     const struct bench_options *options = bench->options;
+    /* A card takes what it has left, which may be less than all sequences could use. */
+    const bool on_gpu = strncmp(bench->report.backend, "cuda", 4) == 0;
     const struct engine_options engine = {
         .backend = bench->report.backend,
         .model_path = model_path(bench),
@@ -96,8 +98,11 @@ static enum err open_engine(const struct bench *bench, uint32_t batch, uint32_t 
         .waiting_max = batch,
         .rows_max = bench->report.rows_max,
         .context_max = context,
-        .kv_tokens = (uint64_t)batch * ((context + BLOCK - 1) / BLOCK * BLOCK),
-        .kv = options->kv_f32 ? ENGINE_KV_F32 : ENGINE_KV_HALF,
+        .kv_tokens = on_gpu ? 0 : (uint64_t)batch * ((context + BLOCK - 1) / BLOCK * BLOCK),
+        .kv = options->fp8      ? ENGINE_KV_FP8
+              : options->kv_f32 ? ENGINE_KV_F32
+                                : ENGINE_KV_HALF,
+        .weights = options->fp8 ? ENGINE_WEIGHTS_FP8 : ENGINE_WEIGHTS_AUTO,
         .threads = bench->report.threads,
         .sim = {.fixed_ns = 2000000, .row_ns = 100000, .kv_ns = 30000, .head_ns = 10000},
     };
@@ -179,6 +184,8 @@ static void fill_job(const struct bench_options *options, uint32_t prompt,
             request[i] = (struct bench_request){.prompt = options->shared + prompt,
                                                 .output = options->output,
                                                 .shared = options->shared};
+        else if (options->work == BENCH_EVEN)
+            request[i] = (struct bench_request){.prompt = prompt, .output = options->output};
         else
             request[i] = (struct bench_request){.prompt = around(prompt, i),
                                                 .output = around(options->output, i / 3 + 1)};
@@ -201,8 +208,10 @@ static enum err run_job(struct bench *bench, uint32_t batch, uint32_t prompt)
     const struct bench_options *options = bench->options;
     const uint32_t count = options->requests > 0 ? options->requests : 4 * batch;
     const bool shared = options->work == BENCH_SHARED;
-    const uint32_t context =
-        shared ? options->shared + prompt + options->output : 2 * (prompt + options->output);
+    const char *name = shared ? "ungrouped" : options->work == BENCH_EVEN ? "even" : "mixed";
+    const uint32_t context = shared ? options->shared + prompt + options->output
+                             : options->work == BENCH_EVEN ? prompt + options->output
+                                                           : 2 * (prompt + options->output);
     struct bench_request *request = xcalloc(count, sizeof(*request));
     const uint32_t least = WARM_PROMPT + WARM_OUTPUT;
     struct engine *engine = NULL;
@@ -212,9 +221,7 @@ static enum err run_job(struct bench *bench, uint32_t batch, uint32_t prompt)
         rc = warm_up(bench, engine);
     fill_job(options, prompt, request, count);
     if (rc == ERR_OK)
-        rc =
-            repeat_job(bench, engine, add_row(bench, shared ? "ungrouped" : "mixed", batch, prompt),
-                       request, count, false);
+        rc = repeat_job(bench, engine, add_row(bench, name, batch, prompt), request, count, false);
     if (rc == ERR_OK && shared)
         rc = repeat_job(bench, engine, add_row(bench, "grouped", batch, prompt), request, count,
                         true);

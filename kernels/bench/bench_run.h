@@ -20,6 +20,7 @@ struct bench_list {
 enum bench_work {
     BENCH_STEADY, /* prefill and decode, apart */
     BENCH_MIXED,  /* a job of requests of many lengths */
+    BENCH_EVEN,   /* the same, all of one length */
     BENCH_SHARED, /* a job whose prompts begin alike, with and without a prefix group */
 };
 
@@ -39,6 +40,7 @@ struct bench_options {
     uint32_t repeats;
     enum bench_work work;
     bool kv_f32;
+    bool fp8; /* on a GPU: weights, keys and values */
     bool no_ceilings;
 };
 

@@ -24,7 +24,7 @@ struct random_shape {
     uint32_t context;
 };
 
-/* "tiny", "15m", "110m" or "1.1b"; NULL for any other. */
+/* "tiny", "15m", "110m", "1.1b" or "8b"; NULL for any other. */
 const struct random_shape *random_shape_find(const char *name);
 
 /* Matrices are of `type`, norms are floats of 1. What could not be finished is removed. */

@@ -216,10 +216,19 @@ void mix_run_alone(struct mix *mix, const struct engine_options *options, struct
 
 void mix_for_backends(void (*check)(const char *backend))
 {
-    const char *why;
+    const char *only = getenv("MSERVE_TEST_BACKEND"), *why;
+    int checked = 0;
 
-    for (int i = 0; device_table[i] != NULL; i++)
-        if (device_table[i]->needs_model && strcmp(device_table[i]->name, "cuda-emu") != 0 &&
-            (device_table[i]->usable == NULL || device_table[i]->usable(&why)))
-            check(device_table[i]->name);
+    for (int i = 0; device_table[i] != NULL; i++) {
+        const struct device_ops *device = device_table[i];
+
+        const bool named = strcmp(device->name, only != NULL ? only : "cuda-emu") == 0;
+
+        if (!device->needs_model || named != (only != NULL) ||
+            (device->usable != NULL && !device->usable(&why)))
+            continue;
+        check(device->name);
+        checked++;
+    }
+    assert_true(checked > 0);
 }

@@ -76,7 +76,7 @@ void mix_run_alone(struct mix *mix, const struct engine_options *options, struct
 
 /*
  * Calls check() for each backend of this build that computes, but not for a GPU that is played by the
- * processor: cuda/test_cuda_mix.c does with fewer.
+ * processor: cuda/test_cuda_mix.c does with fewer. MSERVE_TEST_BACKEND names one, and it alone is asked.
  */
 void mix_for_backends(void (*check)(const char *backend));
 
