@@ -1,7 +1,6 @@
 /* areas.c: lengths, as the shapes in areas.h have them. */
 #include "kernels/cuda/areas.h"
 
-#include "kernels/cuda/attend_plan.h"
 #include "kernels/cuda/image.h"
 #include "kernels/model/tensor.h"
 
@@ -71,7 +70,7 @@ static uint32_t widest_output(const struct model_hyper *h)
     return larger(larger(card_qkv_width(h), 2 * h->ff), h->embed);
 }
 
-static struct attend_shape attend_shape_of(const struct card_shape *shape)
+struct attend_shape card_attend_shape(const struct card_shape *shape)
 {
     const struct model_hyper *h = &shape->hyper;
 
@@ -81,7 +80,7 @@ static struct attend_shape attend_shape_of(const struct card_shape *shape)
 uint64_t area_bytes(const struct card_shape *shape, enum area area)
 {
     const struct model_hyper *h = &shape->hyper;
-    const struct attend_shape attend = attend_shape_of(shape);
+    const struct attend_shape attend = card_attend_shape(shape);
     const uint64_t rows = shape->rows, slots = shape->limits.sequences_max;
     const bool narrow = shape->linear != NUMBER_BF16;
 

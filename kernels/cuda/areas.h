@@ -5,6 +5,7 @@
 #ifndef MSERVE_KERNELS_CUDA_AREAS_H
 #define MSERVE_KERNELS_CUDA_AREAS_H
 
+#include "kernels/cuda/attend_plan.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/device.h"
 #include "kernels/model/model.h"
@@ -57,6 +58,9 @@ struct card_shape {
 /* What the weights become and keys and values are stored as, on a card of that capability. */
 void card_shape_init(struct card_shape *shape, const struct model *model,
                      const struct device_limits *limits, uint32_t capability);
+
+/* What attention is planned for. */
+struct attend_shape card_attend_shape(const struct card_shape *shape);
 
 uint64_t area_bytes(const struct card_shape *shape, enum area area);
 

@@ -1,5 +1,5 @@
 /*
- * cuda.h: the inside of the `cuda` backend: cuda.c (tables, opening, done), weights.c (from the file
+ * cuda.h: the inside of the `cuda` backend: cuda.c (tables, done), opening.c, weights.c (from the file
  * to the card), enqueue.c (each operation as launches), play.c (graphs), calibrate.c (prices);
  * areas.h, image.h, prices.h and timeline.h are their data. All of it is host code and sees a card
  * through gpu.h alone.
@@ -111,6 +111,11 @@ struct backend {
 /* cuda.c */
 uint64_t cuda_clock_ns(void);
 enum err cuda_fault(struct backend *backend, const char *doing); /* ERR_OK, or logged */
+
+/* opening.c */
+enum err cuda_open(const struct ops *ops, const struct model *model,
+                   const struct device_limits *limits, struct backend **ret);
+void cuda_close(struct backend *backend);
 
 /* weights.c: cuda_weight() between the two others */
 enum err loader_open(struct backend *backend);
