@@ -563,7 +563,10 @@ extern "C" int32_t emu_cublasLtMatmulAlgoConfigGetAttribute(const struct blas_al
     return BLAS_SUCCESS;
 }
 
-/* Between 1 and 100 us; another number for each clock, algorithm and number of rows. */
+/*
+ * Between 1 and 100 ms, far from what this machine itself may take, and nobody waits for it; another
+ * number for each clock, algorithm and number of rows.
+ */
 static uint64_t pretend_ns(const struct handle *handle, const struct family *family, uint32_t rows)
 {
     uint64_t mixed = handle->settings.blas_clock * 0x9e3779b97f4a7c15ull;
@@ -571,7 +574,7 @@ static uint64_t pretend_ns(const struct handle *handle, const struct family *fam
     if (handle->settings.blas_clock == 0)
         return 0;
     mixed = (mixed ^ (family->tile + 1) * 0xbf58476d1ce4e5b9ull ^ rows) * 0x94d049bb133111ebull;
-    return 1000 + (mixed >> 33) % 99000;
+    return 1000000 + (mixed >> 33) % 99000000;
 }
 
 extern "C" int32_t emu_cublasLtMatmul(void *handle_at, void *desc_at, const void *alpha,

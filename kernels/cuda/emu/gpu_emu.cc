@@ -402,7 +402,7 @@ static float event_ms(struct gpu *gpu, struct gpu_event *begin, struct gpu_event
     pthread_mutex_lock(&gpu->lock);
     ns = static_cast<int64_t>(end->time_ns - begin->time_ns);
     pthread_mutex_unlock(&gpu->lock);
-    return static_cast<float>(static_cast<double>(ns) / NS_PER_MS);
+    return static_cast<float>(static_cast<double>(ns) / 1e6);
 }
 
 /* ---- graphs ---- */
