@@ -28,7 +28,8 @@ static const struct option rows[] = {
     {"write", 0, OPTION_PATH, "FILE", &write_path,
      .sentence = "Writes the random model there and measures nothing."},
     {"backend", 0, OPTION_TEXT, "NAME", &bench.backend,
-     .sentence = "ref, cpu or sim; without it the fastest that this build has."},
+     .sentence = "ref, cpu, cuda or sim; without it the fastest for processors that this "
+                 "build has."},
     {"threads", 't', OPTION_U32, "N", &bench.threads, .sentence = "Without it one a core.",
      .min = 1, .max = 256},
     {"work", 'w', OPTION_CHOICE, "WORK", &work,

@@ -34,6 +34,16 @@ static const struct device_ops *find_device(const char *name)
     return NULL;
 }
 
+/* A tier may run on another device where this one is absent; a measurement of it may not. */
+static enum err check_device(const struct device_ops *device)
+{
+    const char *why;
+
+    if (device == NULL || device->usable == NULL || device->usable(&why))
+        return ERR_OK;
+    return fail(ERR_SETTINGS, "backend \"%s\" cannot run here: %s", device->name, why);
+}
+
 /* The one asked for, known or not, else the fastest that this build has for processors. */
 static const char *backend_name(const struct bench_options *options)
 {
@@ -281,7 +291,8 @@ enum err bench_run(const struct bench_options *options,
 
     describe(&bench);
     device = find_device(bench.report.backend);
-    if (options->random != NULL)
+    rc = check_device(device);
+    if (rc == ERR_OK && options->random != NULL)
         rc = make_random(&bench);
     if (rc == ERR_OK && device != NULL && device->needs_model)
         rc = look_at_model(&bench);
