@@ -73,6 +73,13 @@ uint64_t card_weight_bytes(const struct card_shape *shape, const struct model *m
 /* Fills all of *ret. */
 void card_plan(const struct card_shape *shape, const struct model *model, struct engine_plan *ret);
 
+static inline const char *number_name(enum number number)
+{
+    static const char *const name[NUMBER_COUNT] = {"f32", "bf16", "fp8", "int8", "int32"};
+
+    return name[number];
+}
+
 static inline uint32_t number_bytes(enum number number)
 {
     static const uint8_t bytes[NUMBER_COUNT] = {4, 2, 1, 1, 4};

@@ -4,6 +4,7 @@
  */
 #include "kernels/cuda/cuda.h"
 
+#include "config/clock.h"
 #include "config/log.h"
 #include "kernels/cuda/card.h"
 #include "kernels/cuda/cuda_device.h"
@@ -12,19 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Of the card's memory a KV pool of no stated size leaves this to the driver and to chance. */
 enum { KV_ROOM_PERCENT = 93 };
 #define CONTEXT_BYTES (512ull << 20)
-
-uint64_t cuda_clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 enum err cuda_fault(struct backend *backend, const char *doing)
 {
@@ -75,7 +67,7 @@ static void place_step(struct backend *backend, const struct card_step *card,
     struct gpu_event *begin = backend->events[number % EVENT_STEPS].begin;
     struct timeline_step step = {
         .enqueued_ns = card->enqueued_ns,
-        .seen_ns = cuda_clock_ns(),
+        .seen_ns = clock_mono_ns(),
         .lasted_ms =
             module->event_ms(backend->gpu, begin, backend->events[number % EVENT_STEPS].end),
     };
@@ -176,7 +168,7 @@ void cuda_write(struct backend *backend, enum act act, uint32_t row, uint32_t le
     {                                                                                              \
         .name = (its_name), .own = (its_name), .plan = cuda_plan, .open = cuda_open,               \
         .close = cuda_close, .weight = cuda_weight, .slots = cuda_slots, .begin = cuda_begin,      \
-        .done = cuda_done, .clock_ns = cuda_clock_ns, .numerics = cuda_numerics,                   \
+        .done = cuda_done, .clock_ns = clock_mono_ns, .numerics = cuda_numerics,                   \
         .picked_max = cuda_picked_max, .start = cuda_start, .embed = cuda_embed,                   \
         .norm = cuda_norm, .linear = cuda_linear, .qkv_post = cuda_qkv_post, .attn = cuda_attn,    \
         .glu = cuda_glu, .pool = cuda_pool, .gather = cuda_gather, .sample = cuda_sample,          \
@@ -191,7 +183,6 @@ const struct ops cuda_emu_ops = OPS("cuda-emu");
 /* With all weights there: what things cost, which bits these are. */
 static enum err settle(struct device *device)
 {
-    static const char *const number[NUMBER_COUNT] = {"f32", "bf16", "fp8", "int8", "int32"};
     struct backend *backend = forward_backend(device);
     enum err err;
 
@@ -201,8 +192,8 @@ static enum err settle(struct device *device)
         return err;
     prices_weights(&backend->prices, &device->decode_weight, &device->chunk_weight);
     snprintf(backend->numerics, sizeof(backend->numerics), "%s/sm_%u/%s/kv-%s/%s/1",
-             backend->module->name, backend->about.capability, number[backend->shape.linear],
-             number[backend->shape.kv], matmul_fingerprint(backend->products));
+             backend->module->name, backend->about.capability, number_name(backend->shape.linear),
+             number_name(backend->shape.kv), matmul_fingerprint(backend->products));
     return ERR_OK;
 }
 
@@ -249,7 +240,7 @@ static enum err room_of(const struct ops *ops, const struct model *model,
 static uint64_t step_clock_ns(const struct device *device)
 {
     (void)device;
-    return cuda_clock_ns();
+    return clock_mono_ns();
 }
 
 #define DEVICE(its, label, instead)                                                                \

@@ -109,7 +109,6 @@ struct backend {
 };
 
 /* cuda.c */
-uint64_t cuda_clock_ns(void);
 enum err cuda_fault(struct backend *backend, const char *doing); /* ERR_OK, or logged */
 
 /* opening.c */

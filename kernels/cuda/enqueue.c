@@ -7,6 +7,8 @@
 
 #include <assert.h>
 
+#include "config/clock.h"
+
 static struct card_step *step_of(struct backend *backend, unsigned slot)
 {
     return &backend->steps[slot];
@@ -60,7 +62,7 @@ void cuda_start(struct backend *backend, unsigned slot)
     size_t bytes = backend->image.attend;
 
     card->number = backend->steps_begun++;
-    card->enqueued_ns = cuda_clock_ns();
+    card->enqueued_ns = clock_mono_ns();
     card->picked = card->passes = card->embeddings = 0;
     card->sampled = false;
     image_write(&backend->image, step, &backend->slots, card->image);

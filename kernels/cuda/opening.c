@@ -192,12 +192,11 @@ void cuda_close(struct backend *backend)
 /* Another number type than was asked for, or a library that is not there, is said. */
 static void log_plan(const struct backend *backend, const char *why)
 {
-    static const char *const number[NUMBER_COUNT] = {"f32", "bf16", "fp8", "int8", "int32"};
     static const char *const asked[] = {"auto", "bf16", "fp8", "int8"};
 
     log_info("gpu.plan", "gpu=\"%s\" uuid=%s weights=%s asked=%s kv=%s products=\"%s\"%s%s%s",
-             backend->about.name, backend->about.uuid, number[backend->shape.linear],
-             asked[backend->shape.limits.weights], number[backend->shape.kv],
+             backend->about.name, backend->about.uuid, number_name(backend->shape.linear),
+             asked[backend->shape.limits.weights], number_name(backend->shape.kv),
              matmul_library(backend->products), why != NULL ? " why=\"" : "",
              why != NULL ? why : "", why != NULL ? "\"" : "");
 }
