@@ -56,6 +56,13 @@ void buffer_release(struct buffer *buffer)
     *buffer = (struct buffer){0};
 }
 
+void buffer_wipe(struct buffer *buffer)
+{
+    if (buffer->data != NULL)
+        explicit_bzero(buffer->data, buffer->cap);
+    buffer_release(buffer);
+}
+
 void buffer_clear(struct buffer *buffer)
 {
     buffer->len = 0;

@@ -42,6 +42,9 @@ void buffer_printf(struct buffer *buffer, const char *format, ...)
 /* The bytes become the caller's to free(); the buffer is empty. */
 char *buffer_detach(struct buffer *buffer);
 
+/* Overwrites all it held, so that no secret stays in memory, and releases it. */
+void buffer_wipe(struct buffer *buffer);
+
 struct slice buffer_slice(const struct buffer *buffer);
 
 /*

@@ -151,6 +151,19 @@ struct settings_scheduler {
     const char *http;
 };
 
+/* Deliveries of events to people's own servers: scheduler/deliver.h. */
+struct settings_webhook {
+    const char *key_file;
+    struct settings_list http_hosts;
+    struct settings_list private_networks;
+    struct settings_list ports;
+    const char *ca_file;
+    uint64_t timeout_ms;
+    struct settings_list retries;
+    uint64_t disable_after_ms;
+    uint32_t connections;
+};
+
 struct settings {
     struct settings_postgres postgres;
     struct settings_kafka kafka;
@@ -158,6 +171,7 @@ struct settings {
     struct settings_submit submit;
     struct settings_worker worker;
     struct settings_scheduler scheduler;
+    struct settings_webhook webhook;
     struct settings_tier *tier; /* [tier_count], in the order of the file */
     uint32_t tier_count;
 

@@ -180,6 +180,27 @@ static const struct setting rows[] = {
     {"scheduler.http", STRING(S, scheduler.http), "127.0.0.1:0", NULL, NULL, NULL,
      "Address and port of /metrics, /livez and /readyz; port 0: one that is free, which the log "
      "names; empty: none."},
+
+    {"webhook.key_file", PATH(S, webhook.key_file), "", NULL, NULL, NULL,
+     "A file with the key that seals the secrets of webhooks, which nobody but its owner and group may "
+     "read; `mserve webhook key` makes one; empty: no webhooks."},
+    {"webhook.http_hosts", LIST(S, webhook.http_hosts), "", NULL, NULL, NULL,
+     "Hosts to which events may go over http, unencrypted; all others are reached over https alone."},
+    {"webhook.private_networks", LIST(S, webhook.private_networks), "", NULL, NULL, NULL,
+     "Networks that events may go to although they are not public: 10.1.0.0/16, fd00::/8; empty: "
+     "public addresses only."},
+    {"webhook.ports", LIST(S, webhook.ports), "443,80", NULL, NULL, NULL,
+     "The ports that events may go to."},
+    {"webhook.ca_file", PATH(S, webhook.ca_file), "", NULL, NULL, NULL,
+     "Certificates (PEM) that the receivers' own must be signed by; empty: the system's."},
+    {"webhook.timeout", DURATION(S, webhook.timeout_ms), "20s", "100ms", "2m", NULL,
+     "How long one delivery may take."},
+    {"webhook.retries", LIST(S, webhook.retries), "0s,5s,5m,30m,2h,5h,10h,14h,20h,24h", NULL, NULL, NULL,
+     "How long after the attempt before each attempt is made, give or take a fifth."},
+    {"webhook.disable_after", DURATION(S, webhook.disable_after_ms), "5d", "1s", "3650d", NULL,
+     "An endpoint that fails for so long, and never succeeds, is disabled."},
+    {"webhook.connections", U32(S, webhook.connections), "256", "1", "10000", NULL,
+     "Deliveries that are under way at once, at most; 4 of them to one endpoint."},
 };
 #undef S
 

@@ -1,0 +1,1 @@
+-- 0013_deliveries.sql: claiming what is owed, and writing down what came of it.

@@ -1,0 +1,1 @@
+-- 0016_tenants.sql: a role sees the rows of its tenant, and no others.
