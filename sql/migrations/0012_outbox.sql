@@ -153,8 +153,9 @@ language sql stable as $$
           order by c.currency)
         from mserve.job_cost c where c.job = j.job and c.currency is not null), '[]'),
       'created_at', b.object->'created_at', 'in_progress_at', b.object->'in_progress_at',
-      'finished_at', mserve.unix_time(
-        coalesce(j.completed_at, j.failed_at, j.expired_at, j.cancelled_at)),
+      'finished_at', case when p_event.type not in ('batch.in_progress', 'batch.preempted')
+        then mserve.unix_time(
+          coalesce(j.completed_at, j.failed_at, j.expired_at, j.cancelled_at)) end,
       'errors', b.object->'errors',
       'results', json_build_object(
         'output_file_id', b.object->'output_file_id', 'error_file_id', b.object->'error_file_id',
