@@ -12,9 +12,6 @@ comment on function mserve.event_id is 'The id of an event: made from what it te
 alter table mserve.webhook_events add column detail json;
 comment on column mserve.webhook_events.detail is 'What the body tells beside the job: of a preemption who and why; of an event without a job all of its data.';
 
-alter table mserve.webhook_deliveries add column attempts_before integer not null default 0;
-comment on column mserve.webhook_deliveries.attempts_before is 'Of the attempts, those before it was last replayed: its schedule began anew behind them.';
-
 create index webhook_endpoints_every_job on mserve.webhook_endpoints (tenant) where every_job;
 
 alter table mserve.jobs add column pages boolean not null default false;
@@ -189,9 +186,11 @@ begin
     if octet_length(v_data) > 19700 then
       v_data := mserve.webhook_batch(p_event, false);
     end if;
-    -- A job that was purged before anybody could be told of it.
-    v_data := coalesce(v_data, '{"id":"batch_' || mserve.hex(p_event.job) || '","status":"'
-      || split_part(p_event.type, '.', 2) || '"}');
+    -- A job that was purged before anybody could be told of it; and whatever else, a body fits.
+    if v_data is null or octet_length(v_data) > 19700 then
+      v_data := '{"id":"batch_' || mserve.hex(p_event.job) || '","status":"'
+        || split_part(p_event.type, '.', 2) || '"}';
+    end if;
   end if;
   return v_head || v_data || '}';
 end $$;
