@@ -15,7 +15,7 @@
 
 #include <stdint.h>
 
-enum { WEBHOOK_KEY_MAX = 64, WEBHOOK_ED25519_BYTES = 32 };
+enum { WEBHOOK_KEY_MAX = 64, WEBHOOK_ED25519_BYTES = 32, WEBHOOK_SECRET_TEXT_MAX = 128 };
 
 enum webhook_secret_kind { WEBHOOK_HMAC, WEBHOOK_ED25519 };
 
@@ -25,13 +25,19 @@ struct webhook_secret {
     size_t len;
 };
 
-/* ERR_USAGE with a sentence that does not show the secret. Blanks around it are passed over. */
+/*
+ * ERR_USAGE with a sentence that does not show the secret. Blanks and line ends around it are passed
+ * over. The base64 is that of RFC 4648, padded: other libraries must read the same key from it.
+ */
 enum err webhook_secret_parse(struct slice text, struct webhook_secret *ret);
 
-/* A new one, from libcrypto's random numbers; adds its text to *ret. */
+/*
+ * A new one, from libcrypto's random numbers: 32 bytes for HMAC, seed and public key for ed25519. Adds
+ * its text, of at most WEBHOOK_SECRET_TEXT_MAX bytes, to *ret, which the caller wipes.
+ */
 enum err webhook_secret_make(enum webhook_secret_kind kind, struct buffer *ret);
 
-/* Adds the whpk_ text of an ed25519 secret. */
+/* Adds the whpk_ text of an ed25519 secret. ERR_USAGE: it is an HMAC secret, which has none. */
 enum err webhook_secret_public(const struct webhook_secret *secret, struct buffer *ret);
 
 #endif
