@@ -25,10 +25,11 @@ struct command_group {
     size_t count;
 };
 
-extern const struct command_group command_jobs;    /* get, list, watch, cancel */
+extern const struct command_group command_jobs;    /* get, list, cancel */
 extern const struct command_group command_results; /* results, errors */
 extern const struct command_group command_cost;    /* cost */
 extern const struct command_group command_dead;    /* dead-letter list, show, replay */
+extern const struct command_group command_watch;   /* watch */
 extern const struct command_group command_worker;  /* worker list, worker drain */
 extern const struct command_group command_doctor;  /* doctor */
 extern const struct command_group command_admin;   /* migrate, topics, check-config */

@@ -1,21 +1,15 @@
-/* command_jobs.c: get, list, watch, cancel. */
-#include "config/clock.h"
+/* command_jobs.c: get, list, cancel. */
 #include "config/json.h"
 #include "config/utf8.h"
 #include "producer/command.h"
-#include "producer/interrupt.h"
 #include "producer/job_view.h"
-#include "producer/patience.h"
 #include "producer/progress.h"
 #include "sql/queries.h"
 
-#include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-enum { LOOK_EVERY_MS = 500, LIST_DEFAULT = 20, LIST_MAX = 1000 };
+enum { LIST_DEFAULT = 20, LIST_MAX = 1000 };
 
 static struct {
     bool json;
@@ -146,99 +140,6 @@ static const struct option list_rows[] = {
     COMMAND_CONFIG,
 };
 
-/* ---- watch ---- */
-
-/* What has come since the last look, for a rate. */
-struct rate {
-    uint64_t began_ns;
-    int64_t began_tokens;
-};
-
-static void show(struct progress *bar, const struct job_progress *progress, struct rate *rate)
-{
-    uint64_t now = clock_mono_ns();
-    int64_t tokens = progress->input_tokens + progress->output_tokens;
-    double seconds;
-    char done[32], lines[32], failed[32], note[200];
-    int len;
-
-    if (rate->began_ns == 0) {
-        rate->began_ns = now;
-        rate->began_tokens = tokens;
-    }
-    seconds = (double)(now - rate->began_ns) / 1e9;
-    len = snprintf(note, sizeof(note), "%s of %s requests",
-                   progress_number((uint64_t)progress->done, done),
-                   progress_number((uint64_t)(progress->lines > 0 ? progress->lines : 0), lines));
-    if (progress->failed > 0)
-        len += snprintf(note + len, sizeof(note) - (size_t)len, ", %s failed",
-                        progress_number((uint64_t)progress->failed, failed));
-    if (seconds > 1)
-        len += snprintf(note + len, sizeof(note) - (size_t)len, ", %.0f tokens/s",
-                        (double)(tokens - rate->began_tokens) / seconds);
-    snprintf(note + len, sizeof(note) - (size_t)len, ", %.1f s of device time",
-             (double)progress->gpu_ns / 1e9);
-    progress_show(bar, job_state_name(progress->state), (uint64_t)progress->done,
-                  progress->lines > 0 ? (uint64_t)progress->lines : 0, note, now);
-}
-
-static void print_end(const struct uuid *job, const struct job_progress *progress)
-{
-    char id[UUID_BATCH_SIZE], number[32];
-
-    printf("%s %s", uuid_format_batch(*job, id), job_state_name(progress->state));
-    printf(": %s completed", progress_number((uint64_t)progress->completed, number));
-    printf(", %s failed", progress_number((uint64_t)progress->failed, number));
-    if (progress->cancelled > 0)
-        printf(", %s cancelled", progress_number((uint64_t)progress->cancelled, number));
-    if (progress->expired > 0)
-        printf(", %s expired", progress_number((uint64_t)progress->expired, number));
-    printf(", %s tokens in", progress_number((uint64_t)progress->input_tokens, number));
-    printf(", %s out, %.3f s of device time\n",
-           progress_number((uint64_t)progress->output_tokens, number),
-           (double)progress->gpu_ns / 1e9);
-}
-
-static enum err run_watch(struct cli *cli, const struct options_rest *rest)
-{
-    struct patience patience = {0};
-    struct progress bar;
-    struct rate rate = {0};
-    struct job_progress progress;
-    struct uuid job;
-    bool held = false;
-    enum err rc = job_view_find(cli->db, rest->argument[0], &job);
-
-    progress_init(&bar, false);
-    while (rc == ERR_OK) {
-        rc = job_view_progress(cli->db, &job, &progress);
-        if (rc != ERR_OK)
-            progress_wipe(&bar);
-        if (patience_try(&patience, cli->db, rc)) { /* the job goes on without us */
-            rc = ERR_OK;
-            continue;
-        }
-        if (rc == ERR_DATABASE && interrupted())
-            rc = ERR_INTERRUPTED;
-        if (rc != ERR_OK || job_state_is_terminal(progress.state))
-            break;
-        patience_reset(&patience);
-        job_view_say_hold(&job, &progress, &bar, &held);
-        show(&bar, &progress, &rate);
-        usleep(LOOK_EVERY_MS * 1000);
-        if (interrupted())
-            rc = ERR_INTERRUPTED;
-    }
-    progress_wipe(&bar);
-    if (rc != ERR_OK)
-        return rc;
-    print_end(&job, &progress);
-    rc = cli_flush();
-    return rc == ERR_OK ? job_view_outcome(&progress) : rc;
-}
-
-static const struct option watch_rows[] = {COMMAND_CONFIG};
-
 /* ---- cancel ---- */
 
 static enum err run_cancel(struct cli *cli, const struct options_rest *rest)
@@ -282,14 +183,6 @@ static const struct command commands[] = {
     {{.name = "list", .summary = "Lists your jobs, from new to old.", ROWS(list_rows)},
      COMMAND_SCHEMA,
      run_list},
-    {{.name = "watch",
-      .arguments = "ID",
-      .summary = "Follows a job until it has ended; the exit status says how.",
-      ROWS(watch_rows),
-      .arguments_min = 1,
-      .arguments_max = 1},
-     COMMAND_SCHEMA,
-     run_watch},
     {{.name = "cancel",
       .arguments = "ID",
       .summary = "Ends a job: what has a result keeps it, the rest becomes cancelled rows.",

@@ -100,6 +100,37 @@ enum err job_view_object(struct db *db, const struct uuid *job, struct buffer *r
     return rc;
 }
 
+static void copy_text(char *to, size_t size, const struct db_result *result, int column)
+{
+    snprintf(to, size, "%s",
+             db_is_null(result, 0, column) ? "" : db_get_slice(result, 0, column).data);
+}
+
+static enum err read_progress(const struct db_result *result, struct job_progress *ret)
+{
+    struct job_progress progress = {
+        .lines = db_is_null(result, 0, 1) ? -1 : db_get_i64(result, 0, 1),
+        .completed = db_get_i64(result, 0, 2),
+        .failed = db_get_i64(result, 0, 3),
+        .cancelled = db_get_i64(result, 0, 4),
+        .expired = db_get_i64(result, 0, 5),
+        .input_tokens = db_get_i64(result, 0, 6),
+        .output_tokens = db_get_i64(result, 0, 7),
+        .gpu_ns = db_get_i64(result, 0, 8),
+        .device_ns = db_get_i64(result, 0, 9),
+        .devices = db_get_i64(result, 0, 10),
+        .priced_alike = !db_is_null(result, 0, 11),
+    };
+    enum err rc = job_state_parse(db_get_slice(result, 0, 0), &progress.state);
+
+    progress.done = progress.completed + progress.failed + progress.cancelled + progress.expired;
+    copy_text(progress.charged, sizeof(progress.charged), result, 11);
+    copy_text(progress.hold, sizeof(progress.hold), result, 12);
+    if (rc == ERR_OK)
+        *ret = progress;
+    return rc;
+}
+
 enum err job_view_progress(struct db *db, const struct uuid *job, struct job_progress *ret)
 {
     struct db_result result = {0};
@@ -107,29 +138,21 @@ enum err job_view_progress(struct db *db, const struct uuid *job, struct job_pro
 
     if (rc != ERR_OK)
         return rc;
-    if (result.rows == 0) {
-        rc = ERR_NOT_FOUND;
-    } else {
-        struct job_progress progress = {
-            .lines = db_is_null(&result, 0, 1) ? -1 : db_get_i64(&result, 0, 1),
-            .completed = db_get_i64(&result, 0, 2),
-            .failed = db_get_i64(&result, 0, 3),
-            .cancelled = db_get_i64(&result, 0, 4),
-            .expired = db_get_i64(&result, 0, 5),
-            .input_tokens = db_get_i64(&result, 0, 6),
-            .output_tokens = db_get_i64(&result, 0, 7),
-            .gpu_ns = db_get_i64(&result, 0, 8),
-            .done = db_get_i64(&result, 0, 9),
-        };
-
-        rc = job_state_parse(db_get_slice(&result, 0, 0), &progress.state);
-        if (rc == ERR_OK)
-            *ret = progress;
-        if (rc == ERR_OK && !db_is_null(&result, 0, 10))
-            snprintf(ret->hold, sizeof(ret->hold), "%s", db_get_slice(&result, 0, 10).data);
-    }
+    rc = result.rows > 0 ? read_progress(&result, ret) : ERR_NOT_FOUND;
     db_result_release(&result);
     return rc;
+}
+
+enum err job_view_charged(struct db *db, const struct uuid *job, char *ret, size_t size)
+{
+    struct db_result result = {0};
+    enum err rc = db_exec(db, QUERY_JOB_CHARGED, DB_PARAMS(db_uuid(job)), &result);
+
+    if (rc != ERR_OK)
+        return rc;
+    copy_text(ret, size, &result, 0);
+    db_result_release(&result);
+    return ERR_OK;
 }
 
 void job_view_say_hold(const struct uuid *job, const struct job_progress *progress,

@@ -14,18 +14,29 @@ enum {
     MS = 1000000,
 };
 
-void progress_init(struct progress *progress, bool quiet)
+static void init(struct progress *progress, FILE *out, uint64_t every_ms)
 {
     struct winsize size;
 
-    *progress = (struct progress){.mode = PROGRESS_PLAIN, .width = 80};
-    if (isatty(STDERR_FILENO)) {
+    *progress =
+        (struct progress){.out = out, .mode = PROGRESS_PLAIN, .every_ms = every_ms, .width = 80};
+    if (isatty(fileno(out))) {
         progress->mode = PROGRESS_TERMINAL;
-        if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20)
+        if (ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col >= 20)
             progress->width = size.ws_col;
     }
+}
+
+void progress_init(struct progress *progress, bool quiet)
+{
+    init(progress, stderr, SAY_EVERY_MS);
     if (quiet)
         progress->mode = PROGRESS_NONE;
+}
+
+void progress_init_out(struct progress *progress, uint64_t every_ms)
+{
+    init(progress, stdout, every_ms);
 }
 
 const char *progress_number(uint64_t value, char out[32])
@@ -64,44 +75,51 @@ static void draw(struct progress *progress, uint64_t done, uint64_t total, const
 {
     char bar[BAR_CELLS * 3 + 1] = "", left[40], line[512];
     unsigned cells = total > 0 ? (unsigned)((double)BAR_CELLS * (double)done / (double)total) : 0;
+    int head = 0;
 
     for (unsigned i = 0; i < BAR_CELLS; i++)
         strcat(bar, i < cells ? "█" : "░");
     write_left(left, sizeof(left), progress, done, total, now_ns);
     if (total > 0)
-        snprintf(line, sizeof(line), "%-9s %3u%%  %s%s", progress->phase,
+        head = snprintf(line, sizeof(line), "%-9s", progress->phase);
+    if (total > 0)
+        snprintf(line + head, sizeof(line) - (size_t)head, " %3u%%  %s%s",
                  (unsigned)(100 * (double)done / (double)total), note, left);
     else
         snprintf(line, sizeof(line), "%-9s %s", progress->phase, note);
     line[progress->width < 500 ? progress->width : 500] = '\0';
     if (total > 0 && (size_t)progress->width >= strlen(line) + BAR_CELLS + 2)
-        fprintf(stderr, "\r\033[K%.9s %s%s", line, bar, line + 9);
+        fprintf(progress->out, "\r\033[K%.*s %s%s", head, line, bar, line + head);
     else
-        fprintf(stderr, "\r\033[K%s", line);
-    fflush(stderr);
+        fprintf(progress->out, "\r\033[K%s", line);
+    fflush(progress->out);
     progress->drawn = true;
 }
 
 static void say(const struct progress *progress, uint64_t done, uint64_t total, const char *note)
 {
     if (total > 0)
-        fprintf(stderr, "%s: %u%%, %s\n", progress->phase,
+        fprintf(progress->out, "%s: %u%%, %s\n", progress->phase,
                 (unsigned)(100 * (double)done / (double)total), note);
     else
-        fprintf(stderr, "%s: %s\n", progress->phase, note);
+        fprintf(progress->out, "%s: %s\n", progress->phase, note);
+    fflush(progress->out);
 }
 
 void progress_show(struct progress *progress, const char *phase, uint64_t done, uint64_t total,
                    const char *note, uint64_t now_ns)
 {
-    uint64_t every_ms = progress->mode == PROGRESS_TERMINAL ? DRAW_EVERY_MS : SAY_EVERY_MS;
+    uint64_t every_ms = progress->mode == PROGRESS_TERMINAL ? DRAW_EVERY_MS : progress->every_ms;
 
     if (progress->phase == NULL || strcmp(progress->phase, phase) != 0) {
         progress->phase = phase;
         progress->phase_began_ns = progress->drawn_ns = now_ns;
+        if (progress->out != stdout)
+            return;
+    } else if (now_ns - progress->drawn_ns < every_ms * MS) {
         return;
     }
-    if (progress->mode == PROGRESS_NONE || now_ns - progress->drawn_ns < every_ms * MS)
+    if (progress->mode == PROGRESS_NONE)
         return;
     progress->drawn_ns = now_ns;
     if (progress->mode == PROGRESS_TERMINAL)
@@ -113,6 +131,6 @@ void progress_show(struct progress *progress, const char *phase, uint64_t done, 
 void progress_wipe(struct progress *progress)
 {
     if (progress->drawn)
-        fprintf(stderr, "\r\033[K");
+        fprintf(progress->out, "\r\033[K");
     progress->drawn = false;
 }

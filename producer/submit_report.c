@@ -8,6 +8,7 @@
 #include "producer/patience.h"
 #include "producer/results.h"
 #include "producer/submit_internal.h"
+#include "producer/watch.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -178,14 +179,13 @@ enum err submit_report_dry(struct submit *submit)
     return cli_flush();
 }
 
-static void show_running(struct submit *submit, const struct job_progress *progress)
+static void show_running(struct submit *submit, const struct watch *watch)
 {
-    char done[32], all[32], note[100];
-    uint64_t lines = progress->lines > 0 ? (uint64_t)progress->lines : 0;
+    const struct job_progress *progress = &watch->last;
+    char line[WATCH_LINE_SIZE];
 
-    snprintf(note, sizeof(note), "%s of %s requests",
-             progress_number((uint64_t)progress->done, done), progress_number(lines, all));
-    progress_show(&submit->progress, "running", (uint64_t)progress->done, lines, note,
+    progress_show(&submit->progress, "running", (uint64_t)progress->done,
+                  progress->lines > 0 ? (uint64_t)progress->lines : 0, watch_line(watch, line),
                   clock_mono_ns());
 }
 
@@ -206,6 +206,7 @@ static void say_accepted(struct submit *submit)
 static enum err wait_for_end(struct submit *submit, struct job_progress *ret)
 {
     struct patience patience = {0};
+    struct watch watch = {0};
     bool said = false, held = false;
 
     for (;;) {
@@ -222,7 +223,8 @@ static enum err wait_for_end(struct submit *submit, struct job_progress *ret)
             say_accepted(submit);
         said = true;
         job_view_say_hold(&submit->job.job, ret, &submit->progress, &held);
-        show_running(submit, ret);
+        watch_see(&watch, ret, clock_mono_ns());
+        show_running(submit, &watch);
         usleep(LOOK_EVERY_MS * 1000);
         if (interrupted())
             return ERR_INTERRUPTED;

@@ -102,7 +102,7 @@ is "$? $(ids_of <"$work/completion.jsonl" | tr ' ' '\n' | sort -n | tr '\n' ' ')
 isnt "$(ids_of <"$work/completion.jsonl")" "$(seq -s ' ' 0 299)" "which is another order"
 await watch 20
 is $? 6 "watch ends with the job; some requests failed"
-like "$(log_of watch)" "^$job completed: 220 completed, 10 failed, 70 expired, 900 tokens in, 600 out" "and says how it ended"
+like "$(log_of watch | tail -n 1)" "^$job completed: 220 completed, 10 failed, 70 expired, 900 tokens in, 600 out" "and says how it ended"
 is "$(status mserve results "$job")|$(said)" "0|" "now the results are complete"
 is "$(status mserve-submit --wait "$work/x.jsonl")" 6 "the same file again shows how it ended"
 is "$(status mserve-submit -o "$work/o.jsonl" "$work/x.jsonl"; ids_of <"$work/o.jsonl")" "6
