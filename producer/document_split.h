@@ -13,6 +13,7 @@
 #include "config/buffer.h"
 #include "config/errors.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct document_splitter;
