@@ -62,6 +62,7 @@ struct claim_job *claim_job_new(struct uuid id, enum endpoint endpoint)
     hex_of(id.bytes, job->hex);
     job->endpoint = endpoint;
     atomic_init(&job->wish, WISH_RUN);
+    atomic_init(&job->held, false);
     atomic_init(&job->refs, 1);
     return job;
 }

@@ -7,8 +7,8 @@
  * its `mail`, and comes home by it when all its lines have ended.
  *
  * THREADS Fields are constant after the thing is made, but for the atomics: `leaving`, `dropped` and
- * `wish` are set once by whoever learns of it first and are read by all; `open_lines` is counted down by the
- * thread that ends a line.
+ * `wish` are set once by whoever learns of it first and are read by all; `held` comes and goes, as the
+ * control thread hears of it; `open_lines` is counted down by the thread that ends a line.
  */
 #ifndef MSERVE_CONSUMER_CLAIMS_H
 #define MSERVE_CONSUMER_CLAIMS_H
@@ -43,7 +43,8 @@ struct claim_job {
     struct uuid id;
     char hex[33];
     enum endpoint endpoint;
-    atomic_int wish; /* enum wish */
+    atomic_int wish;  /* enum wish */
+    atomic_bool held; /* it waits: what runs of it is saved and ends, the rest is given up */
     atomic_uint refs;
 };
 
@@ -108,16 +109,21 @@ static inline bool claim_chunk_is_dropped(struct claim_chunk *chunk)
     return atomic_load_explicit(&chunk->partition->dropped, memory_order_acquire);
 }
 
-/* Of its lines those that have not begun are for somebody else. */
-static inline bool claim_chunk_is_leaving(struct claim_chunk *chunk)
-{
-    return claim_chunk_is_dropped(chunk) ||
-           atomic_load_explicit(&chunk->partition->leaving, memory_order_acquire);
-}
-
 static inline enum wish claim_job_wish(struct claim_job *job)
 {
     return (enum wish)atomic_load_explicit(&job->wish, memory_order_acquire);
+}
+
+static inline bool claim_job_is_held(struct claim_job *job)
+{
+    return atomic_load_explicit(&job->held, memory_order_acquire);
+}
+
+/* Of its lines those that have not begun are for somebody else, or for later. */
+static inline bool claim_chunk_is_leaving(struct claim_chunk *chunk)
+{
+    return claim_chunk_is_dropped(chunk) || claim_job_is_held(chunk->job) ||
+           atomic_load_explicit(&chunk->partition->leaving, memory_order_acquire);
 }
 
 #endif

@@ -200,13 +200,15 @@ static void add_task_attempt(struct frozen *frozen, const struct task *task, enu
                         });
 }
 
-/* Somebody else has it now, or will; or nobody wants it. */
+/* Somebody else has it now, or will; it waits; or nobody wants it. */
 static enum attempt_why why_without_row(const struct task *task)
 {
     if (task->status == TASK_CANCELLED)
         return ATTEMPT_CANCELLED;
     if (task->status == TASK_EXPIRED)
         return ATTEMPT_DEADLINE;
+    if (task->stop_why == TASK_HELD)
+        return ATTEMPT_HELD;
     return claim_chunk_is_leaving(task->chunk) ? ATTEMPT_FENCED : ATTEMPT_PREEMPTED;
 }
 
@@ -216,9 +218,9 @@ static enum attempt_why why_without_row(const struct task *task)
  */
 static bool burial_tells(const struct task *task)
 {
-    return task->status == TASK_DROPPED && task->saved_tokens > task->resumed_len &&
-           task->saved_ns == task->cost.ns && task->cost.recompute_ns == 0 &&
-           !claim_chunk_is_leaving(task->chunk);
+    return task->status == TASK_DROPPED && task->stop_why != TASK_HELD &&
+           task->saved_tokens > task->resumed_len && task->saved_ns == task->cost.ns &&
+           task->cost.recompute_ns == 0 && !claim_chunk_is_leaving(task->chunk);
 }
 
 static void add_task(struct frozen *frozen, const struct task *task,

@@ -247,6 +247,12 @@ static enum wish wish_of(enum work_wish wish)
     return wish == WORK_CANCEL ? WISH_CANCEL : wish == WORK_EXPIRE ? WISH_EXPIRE : WISH_RUN;
 }
 
+/* True when it is held from now on. What ends anyway is not held. */
+static bool set_held(struct claim_job *job, bool held)
+{
+    return !atomic_exchange_explicit(&job->held, held, memory_order_acq_rel) && held;
+}
+
 bool holdings_set_wishes(struct holdings *holdings, const enum work_wish *wish, size_t count)
 {
     bool changed = false;
@@ -256,6 +262,7 @@ bool holdings_set_wishes(struct holdings *holdings, const enum work_wish *wish, 
         struct claim_job *job = holdings->job[i].claim;
         enum wish now = wish_of(wish[i]);
 
+        changed = set_held(job, wish[i] == WORK_HOLD) || changed;
         if (now == WISH_RUN || claim_job_wish(job) != WISH_RUN)
             continue; /* a wish is never taken back, and the first one counts */
         atomic_store_explicit(&job->wish, now, memory_order_release);
@@ -318,6 +325,7 @@ struct claim_chunk *holdings_take(struct holdings *holdings, const struct work_c
         job = add_job(holdings, work->job, endpoint);
     if (wish != WISH_RUN && claim_job_wish(job->claim) == WISH_RUN)
         atomic_store_explicit(&job->claim->wish, wish, memory_order_release);
+    set_held(job->claim, false); /* else the index would not have told of it */
     holdings->chunk =
         xrealloc(holdings->chunk, holdings->chunk_count + 1, sizeof(struct claim_chunk *));
     hold->under_way++;

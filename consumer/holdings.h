@@ -74,7 +74,10 @@ const struct work_in_hand *holdings_in_hand(struct holdings *holdings, size_t *r
 /* The jobs with chunks under way, for the question what is wished of them. */
 const struct uuid *holdings_jobs(struct holdings *holdings, size_t *ret_count);
 
-/* wish[i] is for the i-th job of the last holdings_jobs(). True when something changed. */
+/*
+ * wish[i] is for the i-th job of the last holdings_jobs(). True when something changed of which threads
+ * that run requests are to hear. A wish is never taken back, a hold is.
+ */
 bool holdings_set_wishes(struct holdings *holdings, const enum work_wish *wish, size_t count);
 
 /* The lowest offset under way or set aside in the partition; INT64_MAX: none. */

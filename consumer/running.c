@@ -107,7 +107,8 @@ void running_hand_over(struct running *running, bool all)
     for (struct task *task = running->newest; task; task = task->later)
         if (task->stop_why == TASK_GOES_ON &&
             (all || (task->saved_tokens > 0 && claim_chunk_is_leaving(task->chunk))))
-            stop(running, task, TASK_HANDED_OVER);
+            stop(running, task,
+                 !all && claim_job_is_held(task->chunk->job) ? TASK_HELD : TASK_HANDED_OVER);
 }
 
 void running_withdraw_late(struct running *running, uint64_t worked_ns)
@@ -145,7 +146,8 @@ static void end_cancelled(struct task *task)
                   "The request ran longer than its tier's time limit.", NULL);
         return;
     }
-    if (task->stop_why == TASK_HANDED_OVER || !task_is_unwanted(task, &status))
+    if (task->stop_why == TASK_HANDED_OVER || task->stop_why == TASK_HELD ||
+        !task_is_unwanted(task, &status))
         status = TASK_DROPPED;
     task_withdraw(task, status);
 }

@@ -44,8 +44,8 @@ void running_withdraw_late(struct running *running, uint64_t worked_ns);
 bool running_any_fits(const struct running *running, const struct pace *pace, uint64_t left_ns);
 
 /*
- * Takes out what is to go on elsewhere: all of it, or of partitions that are leaving what has a
- * checkpoint. Nothing of it is in flight; it ends as TASK_DROPPED.
+ * Takes out what is to go on elsewhere, or later: all of it, or of partitions that are leaving and of
+ * jobs that are held what has a checkpoint. Nothing of it is in flight; it ends as TASK_DROPPED.
  */
 void running_hand_over(struct running *running, bool all);
 bool running_is_leaving(const struct running *running); /* some of it is to go on elsewhere */

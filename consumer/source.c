@@ -127,18 +127,23 @@ static void log_resumed(const struct source *source)
 }
 
 /* The reader's own count goes last: after it the chunk may be on its way home. */
-static void leave_chunk(struct source *source, struct source_tools *tools)
+static void give_back(struct source *source, struct source_tools *tools)
 {
     struct claim_chunk *chunk = source->reading;
     uint32_t unread = lines_missing(source);
 
     log_resumed(source);
-    if (unread > 0)
-        atomic_store_explicit(&chunk->incomplete, true, memory_order_release);
     atomic_fetch_sub_explicit(&tools->gauges->unread_lines, unread, memory_order_relaxed);
     next_chunk(source);
     claim_chunk_ended(chunk, unread + 1);
     tools->on_chunk_read(tools->context);
+}
+
+static void leave_chunk(struct source *source, struct source_tools *tools)
+{
+    if (lines_missing(source) > 0)
+        atomic_store_explicit(&source->reading->incomplete, true, memory_order_release);
+    give_back(source, tools);
 }
 
 static void leave_missing(struct source *source, struct source_tools *tools)
@@ -320,7 +325,7 @@ bool source_serve(struct source *source, struct source_tools *tools, uint64_t no
     if (!source->reading || now_ns < source->wait_ns)
         return false;
     if (claim_chunk_is_leaving(source->reading)) {
-        leave_chunk(source, tools);
+        give_back(source, tools); /* whole: what is unread may be wanted again at once */
         return true;
     }
     if (!has_room(tools)) {

@@ -32,6 +32,7 @@ enum task_stop {
     TASK_TIMED_OUT,
     TASK_WITHDRAWN,
     TASK_HANDED_OVER, /* somebody else goes on from its checkpoint, whatever is wished by now */
+    TASK_HELD,        /* the same, when its job is not held any more */
 };
 
 /* A request that failed: an HTTP answer when status_code is not 0, else an `error` of the line. */

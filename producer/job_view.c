@@ -166,7 +166,7 @@ void job_view_say_hold(const struct uuid *job, const struct job_progress *progre
     *said = held;
     progress_wipe(bar);
     fprintf(stderr, "%s %s%s\n", uuid_format_batch(*job, id),
-            held ? "is held: " : "is whole again and goes on", progress->hold);
+            held ? "is held: " : "is held no more and goes on", progress->hold);
 }
 
 enum err job_view_outcome(const struct job_progress *progress)

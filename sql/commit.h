@@ -97,6 +97,7 @@ enum attempt_why {
     ATTEMPT_CANCELLED,     /* the job was cancelled */
     ATTEMPT_DUPLICATE,     /* a row was there */
     ATTEMPT_UNUSABLE,      /* a checkpoint that could not be used */
+    ATTEMPT_HELD,          /* its job was paused: it goes on from its checkpoint */
 };
 
 /*

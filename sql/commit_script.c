@@ -19,6 +19,7 @@ static const char *const attempt_whys[] = {
     [ATTEMPT_VANISHED] = "vanished",   [ATTEMPT_FENCED] = "fenced",
     [ATTEMPT_DEADLINE] = "deadline",   [ATTEMPT_CANCELLED] = "cancelled",
     [ATTEMPT_DUPLICATE] = "duplicate", [ATTEMPT_UNUSABLE] = "unusable",
+    [ATTEMPT_HELD] = "held",
 };
 
 /* Arrays are written element by element between these two: '{a,b,c}', */

@@ -35,6 +35,8 @@ static enum work_wish wish_of(struct slice word)
 {
     if (!word.data || strcmp(word.data, "run") == 0)
         return WORK_RUN;
+    if (strcmp(word.data, "hold") == 0)
+        return WORK_HOLD;
     return strcmp(word.data, "expire") == 0 ? WORK_EXPIRE : WORK_CANCEL;
 }
 

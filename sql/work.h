@@ -2,7 +2,8 @@
  * work.h: what there is to do in the partitions that a worker holds, read from the chunk index.
  *
  * The index is read by job, not by position in the log, so that a small job behind a very long one
- * is seen at once. Only sealed jobs that have not ended are seen.
+ * is seen at once. Only sealed jobs that have not ended are seen, and paused ones only when they are
+ * to be cancelled or have expired.
  */
 #ifndef MSERVE_SQL_WORK_H
 #define MSERVE_SQL_WORK_H
@@ -17,6 +18,7 @@ enum work_wish {
     WORK_RUN,
     WORK_CANCEL, /* write `cancelled` rows on what has no row yet, from the index alone */
     WORK_EXPIRE, /* likewise `expired` */
+    WORK_HOLD,   /* work_wishes() only: give back what has not begun; it may run again later */
 };
 
 /* What the rows of requests that never ran say, whoever writes them. */
@@ -75,7 +77,7 @@ enum err work_open(struct db *db, const struct work_query *query, struct arena *
 
 /*
  * What the users wish of these jobs: wishes[i] for jobs[i]; a job that has ended or is not there is
- * WORK_CANCEL. One query, each second.
+ * WORK_CANCEL, one that is paused WORK_HOLD unless it is to end. One query, each second.
  */
 enum err work_wishes(struct db *db, const struct uuid *jobs, size_t count, enum work_wish *ret);
 

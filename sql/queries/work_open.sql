@@ -2,7 +2,7 @@
 -- behind a long job. $1 topic, $2 partitions, $3 and $4 jobs and chunks in hand, $5 chunks of a job in
 -- a partition, $6 jobs of a tenant (the oldest half and the newest half of its highest priority, so
 -- that neither many old jobs hide a new one nor many new ones an old one), $7 only chunks with a
--- wish. At most 16 * $6 jobs of a tenant are looked at.
+-- wish; a job that is held has none without. At most 16 * $6 jobs of a tenant are looked at.
 with hand as (
   select u.job, array_agg(u.chunk) as chunks from unnest($3::uuid[], $4::integer[]) u (job, chunk)
     group by u.job),
@@ -12,7 +12,7 @@ ranked as (
       row_number() over (partition by j.tenant order by j.priority desc, j.job desc) as new
     from mserve.jobs j
     where j.topic = $1 and j.state in ('in_progress', 'cancelling')
-      and (not $7 or j.wish is not null)),
+      and (j.wish is not null or not $7 and j.hold is null)),
 found as (
   select j.job, j.tenant, j.endpoint, j.priority, j.created_at, j.wish, c.*,
       dense_rank() over (partition by j.tenant order by j.priority desc, j.job) as old,

@@ -54,7 +54,7 @@ ok "the worker takes them up" wait_until 30 sql_is 160 "select count(*) from mse
 ok "the job ends" wait_until 10 ended completed "$id"
 await watch 30
 is $? 0 "who watches sees it"
-like "$(log_of watch)" "$one is whole again and goes on" "and that it was healed"
+like "$(log_of watch)" "$one is held no more and goes on" "and that it was healed"
 is "$(sql "select string_agg(action, ' ' order by at) from mserve.audit_log where job = '$id' and action in ('heal', 'missing')" | sed 's/\(missing \)*/missing /')" \
     "missing heal" "the log of deeds tells both"
 not_ok "nothing of it is held" grep -q hold <<<"$(mserve get "$one")"

@@ -217,6 +217,38 @@ static void test_a_wish_is_noted_once_and_never_taken_back(void **state)
     let_go(holdings, &home);
 }
 
+/*
+ * A paused job is like a partition on its way out: its chunk comes home, and is not set aside. It runs
+ * again as soon as the index gives of it, or says so; one that is to end is not held.
+ */
+static void test_a_hold_comes_and_goes(void **state)
+{
+    struct mailbox home;
+    struct holdings *holdings = held(&home, 1);
+    struct work_chunk work[2] = {chunk_in(0, 0), chunk_in(0, 1)};
+    struct claim_chunk *chunk = holdings_take(holdings, &work[0]);
+    size_t count;
+
+    (void)state;
+    holdings_jobs(holdings, &count);
+    assert_true(holdings_set_wishes(holdings, &(enum work_wish){WORK_HOLD}, 1));
+    assert_true(claim_chunk_is_leaving(chunk) && !claim_chunk_is_dropped(chunk));
+    assert_int_equal(claim_job_wish(chunk->job), WISH_RUN);
+    assert_false(holdings_set_wishes(holdings, &(enum work_wish){WORK_HOLD}, 1));
+    assert_false(holdings_set_wishes(holdings, &(enum work_wish){WORK_RUN}, 1));
+    assert_false(claim_chunk_is_leaving(chunk));
+
+    assert_true(holdings_set_wishes(holdings, &(enum work_wish){WORK_HOLD}, 1));
+    assert_non_null(holdings_take(holdings, &work[1]));
+    assert_false(claim_chunk_is_leaving(chunk));
+
+    assert_true(holdings_set_wishes(holdings, &(enum work_wish){WORK_HOLD}, 1));
+    assert_true(holdings_set_wishes(holdings, &(enum work_wish){WORK_CANCEL}, 1));
+    assert_false(claim_chunk_is_leaving(chunk));
+    assert_int_equal(claim_job_wish(chunk->job), WISH_CANCEL);
+    let_go(holdings, &home);
+}
+
 /* A partition that was lost and claimed again stands there twice; chunks are taken of the new one. */
 static void test_a_partition_claimed_again_is_another(void **state)
 {
@@ -250,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_a_missing_chunk_is_told_of_once),
         cmocka_unit_test(test_a_missing_chunk_of_a_lost_partition_is_not_told_of),
         cmocka_unit_test(test_a_wish_is_noted_once_and_never_taken_back),
+        cmocka_unit_test(test_a_hold_comes_and_goes),
         cmocka_unit_test(test_a_partition_claimed_again_is_another),
     };
 
