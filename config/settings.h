@@ -96,6 +96,7 @@ struct settings_log {
 
 struct settings_submit {
     uint64_t line_bytes_max;
+    uint64_t document_bytes_max;
     uint64_t inline_bytes_max;
     const char *spool_dir;
     uint64_t window_ms;

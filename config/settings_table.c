@@ -80,6 +80,8 @@ static const struct setting rows[] = {
      "command goes on later."},
     {"submit.line_bytes_max", BYTES(S, submit.line_bytes_max), "16MiB", "1KiB", "1GiB", NULL,
      "The longest line of an input file."},
+    {"submit.document_bytes_max", BYTES(S, submit.document_bytes_max), "64MiB", "1KiB", "256MiB",
+     NULL, "The longest document of --documents, as a file and as UTF-8."},
     {"submit.inline_bytes_max", BYTES(S, submit.inline_bytes_max), "256KiB", "1B", "512KiB", NULL,
      "The largest body that goes through Kafka; larger ones are stored aside and fetched by the "
      "worker."},

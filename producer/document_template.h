@@ -30,7 +30,7 @@ enum endpoint document_template_endpoint(const struct document_template *templat
 /* The value of `model` in the body; {NULL, 0}: none. */
 struct slice document_template_model(const struct document_template *template);
 
-/* Bytes of the body that are not the document's: what a split must leave room for. */
+/* Bytes of the body, as JSON, that are always the same: what a split must leave room for. */
 size_t document_template_bytes(const struct document_template *template);
 
 struct document_part {
@@ -40,10 +40,10 @@ struct document_part {
     uint32_t parts;
 };
 
-/*
- * Adds one line of a batch file, with its newline: custom_id is the path, of a document in several
- * parts "path#2/7".
- */
+/* Adds the part's custom_id: the path, of a document in several parts "path#2/7". */
+void document_template_id(const struct document_part *part, struct buffer *ret);
+
+/* Adds one line of a batch file, with its newline. */
 void document_template_line(const struct document_template *template,
                             const struct document_part *part, struct buffer *ret);
 

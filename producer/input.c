@@ -278,6 +278,22 @@ enum err input_open(const char *path, struct input **ret)
     return ERR_OK;
 }
 
+struct input *input_new(const char *name, const char *dir)
+{
+    struct input *input = xcalloc(1, sizeof(*input));
+
+    input->name = xstrdup(name);
+    input->path = input->name;
+    input->fd = -1;
+    input->spool = spill_new(dir, "the input", SPOOL_MEMORY_BYTES);
+    return input;
+}
+
+enum err input_add(struct input *input, const char *lines, size_t len)
+{
+    return spill_append(input->spool, lines, len);
+}
+
 void input_close(struct input *input)
 {
     if (input == NULL)
@@ -330,7 +346,7 @@ enum err input_read(struct input *input, uint64_t at, void *ret, size_t len, siz
 
 bool input_is(const struct input *input, const struct stat *file)
 {
-    return S_ISREG(file->st_mode) && file->st_dev == input->before.st_dev &&
+    return input->fd >= 0 && S_ISREG(file->st_mode) && file->st_dev == input->before.st_dev &&
            file->st_ino == input->before.st_ino;
 }
 

@@ -39,6 +39,15 @@ enum err input_open(const char *path, struct input **ret);
 /* Makes it readable, once, before anything below is called: a plain file needs nothing. */
 enum err input_spool(struct input *input, const struct input_spool *options);
 
+/*
+ * An empty input, to be filled by whoever makes its lines. `name` is copied; `dir` is where the spool
+ * goes, borrowed.
+ */
+struct input *input_new(const char *name, const char *dir);
+
+/* Adds whole lines, none of them too long, before anything below is called. */
+enum err input_add(struct input *input, const char *lines, size_t len);
+
 void input_close(struct input *input); /* NULL is allowed */
 
 uint64_t input_size(const struct input *input);    /* bytes, unpacked */

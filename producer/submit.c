@@ -4,6 +4,7 @@
 #include "config/failpoint.h"
 #include "config/log.h"
 #include "config/utf8.h"
+#include "producer/document_template.h"
 #include "producer/interrupt.h"
 #include "producer/patience.h"
 #include "producer/results.h"
@@ -93,10 +94,48 @@ static enum err check_output(const struct submit *submit)
 
     if (output == NULL)
         return ERR_OK;
-    if (strcmp(output, "-") != 0 && stat(output, &there) == 0 && input_is(submit->input, &there))
+    if (strcmp(output, "-") != 0 && stat(output, &there) == 0 &&
+        (submit->documents != NULL ? submit_documents_reads(submit, &there)
+                                   : input_is(submit->input, &there)))
         return fail(ERR_USAGE, "--output %s is the input itself; its results would replace it",
                     output);
     return results_try_file(output);
+}
+
+static bool answers_to(const struct tier *tier, struct slice model)
+{
+    for (uint32_t i = 0; i < tier->models.count; i++)
+        if (tier->models.name[i].len == model.len &&
+            memcmp(tier->models.name[i].data, model.data, model.len) == 0)
+            return true;
+    return false;
+}
+
+/* All requests have the template's model: better one sentence before anything is read. */
+static enum err check_template(struct submit *submit)
+{
+    struct slice model = document_template_model(submit->documents->template);
+    const char *name = arena_copy(&submit->arena, model.data, model.len);
+    enum err rc = choose_tier(submit, name);
+
+    if (rc != ERR_OK)
+        return rc;
+    if (submit->tier == NULL)
+        return fail(ERR_INPUT,
+                    "%s: no tier serves the model \"%s\"; choose one with --tier and "
+                    "--any-model, or name another",
+                    submit->options->template, name);
+    if (!submit->options->any_model && !answers_to(submit->tier, model))
+        return fail(ERR_INPUT, "%s: the tier %s does not serve the model \"%s\"",
+                    submit->options->template, submit->tier->name, name);
+    return ERR_OK;
+}
+
+static enum err make_input(struct submit *submit)
+{
+    enum err rc = check_template(submit);
+
+    return rc == ERR_OK ? submit_documents_read(submit) : rc;
 }
 
 static enum err validate(struct submit *submit)
@@ -108,7 +147,8 @@ static enum err validate(struct submit *submit)
         .data = submit,
     };
     struct scan_options options;
-    enum err rc = input_spool(submit->input, &spool);
+    enum err rc =
+        submit->documents != NULL ? make_input(submit) : input_spool(submit->input, &spool);
 
     if (rc == ERR_OK)
         rc = look_ahead(submit);
@@ -127,7 +167,7 @@ static enum err judge(struct submit *submit)
 
     progress_wipe(&submit->progress);
     if (submit->scan.requests == 0)
-        return fail(ERR_INPUT, "%s has no requests: %s", submit->options->file,
+        return fail(ERR_INPUT, "%s has no requests: %s", submit_from(submit),
                     submit->scan.blanks > 0 ? "all its lines are blank" : "it is empty");
     if (invalid > 0 && (strcmp(submit->options->on_invalid, "skip") != 0 || !submit->has_endpoint ||
                         submit->tier == NULL))
@@ -336,28 +376,44 @@ static void say_try_again(const struct submit *submit)
             submit->options->renew ? id : "");
 }
 
+/* Everything up to the point from which something is sent. */
+static enum err prepare(struct submit *submit)
+{
+    enum err rc = submit_check_options(submit);
+
+    if (rc == ERR_OK)
+        rc = submit->options->documents != NULL ? submit_documents_open(submit)
+                                                : input_open(submit->options->file, &submit->input);
+    if (rc == ERR_OK)
+        rc = check_output(submit);
+    if (rc == ERR_OK)
+        rc = cli_connect(submit->cli, true);
+    if (rc == ERR_OK)
+        rc = tiers_load(submit->cli->db, &submit->tiers);
+    return rc == ERR_OK ? validate(submit) : rc;
+}
+
+/* Documents were looked for, and there are none. */
+static bool has_nothing(const struct submit *submit)
+{
+    return submit->documents != NULL && submit->scan.requests == 0;
+}
+
 enum err submit_run(struct cli *cli, const struct submit_options *options)
 {
     struct submit submit = {.cli = cli, .options = options};
     bool accepted = false;
-    enum err rc = submit_check_options(&submit);
+    enum err rc;
 
     cli->reply_timeout_ms = REPLY_TIMEOUT_MS;
     progress_init(&submit.progress, false);
-    if (rc == ERR_OK)
-        rc = input_open(options->file, &submit.input);
-    if (rc == ERR_OK)
-        rc = check_output(&submit);
-    if (rc == ERR_OK)
-        rc = cli_connect(cli, true);
-    if (rc == ERR_OK)
-        rc = tiers_load(cli->db, &submit.tiers);
-    if (rc == ERR_OK)
-        rc = validate(&submit);
-    if (rc == ERR_OK)
+    rc = prepare(&submit);
+    if (rc == ERR_OK && !has_nothing(&submit))
         rc = judge(&submit);
     progress_wipe(&submit.progress);
-    if (rc == ERR_OK && options->dry_run) {
+    if (rc == ERR_OK && has_nothing(&submit)) {
+        rc = submit_documents_say_none(&submit);
+    } else if (rc == ERR_OK && options->dry_run) {
         rc = submit_report_dry(&submit);
     } else if (rc == ERR_OK) {
         rc = enqueue(&submit);
@@ -372,6 +428,7 @@ enum err submit_run(struct cli *cli, const struct submit_options *options)
     if ((rc == ERR_BROKER || rc == ERR_DATABASE) && !accepted)
         say_try_again(&submit);
     scan_release(&submit.scan);
+    submit_documents_close(submit.documents);
     input_close(submit.input);
     tiers_release(&submit.tiers);
     arena_release(&submit.arena);

@@ -13,7 +13,12 @@
 
 /* As typed; NULL or 0 where nothing was. */
 struct submit_options {
-    const char *file; /* "-": standard input */
+    const char *file; /* "-": standard input; NULL: `documents` */
+    const char *documents;
+    const char *template;
+    struct option_list include, exclude;
+    const char *since;
+    const char *encoding;
     const char *tier;
     bool any_model;
     const char *endpoint;

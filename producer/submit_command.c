@@ -34,6 +34,22 @@ static const struct option rows[] = {
      .sentence = "Validates and says what would be sent; sends nothing."},
     {"json", 'j', OPTION_FLAG, NULL, &submit_typed.json,
      .sentence = "Prints the job, or all errors, as JSON on standard output."},
+    {"documents", 'D', OPTION_PATH, "WHERE", &submit_typed.documents,
+     .sentence = "Instead of FILE: a folder, a tar file, or a list of paths (- reads either from "
+                 "standard input); each document becomes a request."},
+    {"template", 'T', OPTION_PATH, "FILE", &submit_typed.template,
+     .sentence = "With --documents: the body of a request as JSON, in its strings {{document}}, "
+                 "{{path}} and {{part}}."},
+    {"include", 0, OPTION_LIST, "PATTERN", &submit_typed.include,
+     .sentence = "With --documents: only those whose path matches one of these, like '*.txt' or "
+                 "'notes/**'."},
+    {"exclude", 0, OPTION_LIST, "PATTERN", &submit_typed.exclude,
+     .sentence = "With --documents: none whose path, or a folder above it, matches one of these."},
+    {"since", 0, OPTION_TEXT, "TIME", &submit_typed.since,
+     .sentence = "With --documents: only those changed since then: 24h, 2026-11-21, "
+                 "2026-11-21T03:00."},
+    {"encoding", 0, OPTION_TEXT, "NAME", &submit_typed.encoding,
+     .sentence = "With --documents: what those that are not UTF-8 are in, as iconv(1) calls it."},
     {"config", 'c', OPTION_PATH, "FILE", &submit_config,
      .sentence = "The settings; else $MSERVE_CONFIG, ./config/mserve.yaml, "
                  "/etc/mserve/mserve.yaml."},
@@ -41,12 +57,13 @@ static const struct option rows[] = {
 
 const struct options_command submit_command = {
     .name = "mserve-submit",
-    .arguments = "FILE|-",
+    .arguments = "FILE|-|--documents WHERE",
     .summary = "Validates a file of requests and puts it on the queue.",
     .details = "FILE has one request a line in the OpenAI batch format, plain or packed with\n"
                "zstd; - is standard input. Nothing is sent while a line is not valid. Killed at\n"
                "any moment and run again, the same command finishes the same job; a job that is\n"
                "on the queue already is shown, not repeated.\n"
+               "With --documents the requests are made here, one of each document by --template.\n"
                "\n"
                "Exit status: 0 done, 1 usage, 2 input not valid, 3 Kafka or PostgreSQL\n"
                "unreachable, 4 the job failed or was cancelled, 5 the key belongs to other\n"
@@ -54,7 +71,7 @@ const struct options_command submit_command = {
                "10 disk or memory, 12 interrupted.",
     .row = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
-    .arguments_min = 1,
+    .arguments_min = 0, /* submit_options.c asks for one, or for --documents */
     .arguments_max = 1,
     .files = true,
 };

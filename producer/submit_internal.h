@@ -10,6 +10,7 @@
 #include "producer/publish.h"
 #include "producer/scan.h"
 #include "producer/submit.h"
+#include "producer/submit_documents.h"
 #include "producer/tiers.h"
 #include "sql/job.h"
 
@@ -30,6 +31,7 @@ struct submit {
     struct tiers tiers;
     const struct tier *tier; /* NULL: no tier answers to any model of the input */
     struct input *input;
+    struct submit_documents *documents; /* NULL: the input is a file */
     struct scan scan;
     struct publisher *publisher;
     struct job job;
@@ -39,6 +41,9 @@ struct submit {
 
 /* Checks the options that need no input; ERR_USAGE with a sentence. */
 enum err submit_check_options(struct submit *submit);
+
+/* What the input is called in sentences: as it was typed. */
+const char *submit_from(const struct submit *submit);
 
 /* The key of a job that was given none: the same content and options, the same key. */
 const char *submit_key(struct submit *submit);

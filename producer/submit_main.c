@@ -14,7 +14,7 @@ int main(int argc, char **argv)
     rc = options_parse(NULL, &submit_command, argc, argv, &rest);
     if (rc != ERR_OK || rest.served)
         return err_exit_status(rc != ERR_OK ? rc : cli_flush());
-    submit_typed.file = rest.argument[0];
+    submit_typed.file = rest.count > 0 ? rest.argument[0] : NULL;
     rc = FAILPOINTS_START("mserve-submit");
     if (rc == ERR_OK)
         rc = cli_load(&cli, submit_config);

@@ -162,8 +162,31 @@ static enum err check_key(const struct submit_options *options)
     return ERR_OK;
 }
 
+static enum err check_documents(const struct submit_options *options)
+{
+    bool more = options->template != NULL || options->include.count > 0 ||
+                options->exclude.count > 0 || options->since != NULL || options->encoding != NULL;
+
+    if (options->documents == NULL && more)
+        return fail(ERR_USAGE, "--template, --include, --exclude, --since and --encoding are for "
+                               "--documents");
+    if (options->documents == NULL && options->file == NULL)
+        return fail(ERR_USAGE, "FILE|- is missing; mserve-submit --help says more.");
+    if (options->documents != NULL && options->file != NULL)
+        return fail(ERR_USAGE,
+                    "\"%.60s\" is one input too many: --documents makes the requests itself",
+                    options->file);
+    if (options->documents != NULL && options->template == NULL)
+        return fail(ERR_USAGE, "--documents needs --template: what to ask of each document");
+    return ERR_OK;
+}
+
 static enum err check_together(const struct submit_options *options)
 {
+    enum err rc = check_documents(options);
+
+    if (rc != ERR_OK)
+        return rc;
     if (options->dry_run && (options->wait || options->output != NULL))
         return fail(ERR_USAGE, "--dry-run sends nothing, so there is nothing to wait for");
     if (options->any_model && options->tier == NULL)
@@ -185,6 +208,11 @@ enum err submit_check_options(struct submit *submit)
     if (rc == ERR_OK)
         rc = read_priority(submit);
     return rc == ERR_OK ? read_metadata(submit) : rc;
+}
+
+const char *submit_from(const struct submit *submit)
+{
+    return submit->options->documents != NULL ? submit->options->documents : submit->options->file;
 }
 
 const char *submit_key(struct submit *submit)

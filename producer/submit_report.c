@@ -66,9 +66,16 @@ static enum err print_json_cb(struct submit *submit, const struct line_entry *en
 static enum err print_text_cb(struct submit *submit, const struct line_entry *entry,
                               uint64_t request, uint64_t number, struct buffer *text)
 {
-    enum err rc = line_index_error_text(submit->scan.index, entry, request, text);
+    enum err rc;
 
     (void)number;
+    if (submit->documents != NULL) {
+        const char *path = submit_documents_path(submit->documents, request);
+
+        utf8_add_printable(text, (struct slice){path, strlen(path)});
+        buffer_add_text(text, ", ");
+    }
+    rc = line_index_error_text(submit->scan.index, entry, request, text);
     if (rc == ERR_OK)
         fprintf(stderr, "%.*s\n", (int)text->len, text->data);
     return rc;
@@ -109,7 +116,7 @@ enum err submit_report_invalid(struct submit *submit)
     if (rc != ERR_OK)
         return rc;
     return fail(ERR_INPUT, "%s: %s of %s requests are not valid; nothing was sent%s",
-                submit->options->file, progress_number(invalid, bad),
+                submit_from(submit), progress_number(invalid, bad),
                 progress_number(submit->scan.requests, all), what_would_help(submit));
 }
 
@@ -157,7 +164,7 @@ static const char *shown_path(struct submit *submit, const char *path)
 enum err submit_report_dry(struct submit *submit)
 {
     const struct scan *scan = &submit->scan;
-    const char *file = shown_path(submit, submit->options->file);
+    const char *file = shown_path(submit, submit_from(submit));
     uint64_t invalid = line_index_invalid(scan->index);
     char requests[32], tokens[32], bad[32];
 
