@@ -93,7 +93,8 @@ static struct task *guilty_task(struct source *source, struct source_tools *tool
     struct task *task;
 
     arena_clear(&tools->arena);
-    if (message->has_blob && store_body(tools->store, message->blob, &tools->arena, &body))
+    if (message->has_blob &&
+        store_body(tools->store, &source->reading->job->id, message->blob, &tools->arena, &body))
         body = SLICE("null"); /* it is gone, but so is the request */
     if (store_dead_letter(tools->store, source->reading, index, message->custom_id, body,
                           &tools->arena)) {
@@ -136,7 +137,8 @@ static struct task *task_of_blob(struct source *source, struct source_tools *too
         enum err err;
 
         arena_clear(&tools->arena);
-        err = store_body(tools->store, message->blob, &tools->arena, &body);
+        err = store_body(tools->store, &source->reading->job->id, message->blob, &tools->arena,
+                         &body);
         if (!err)
             return prepare_task(&tools->prepare, source->reading, index, message->custom_id, body);
         if (err == ERR_NOT_FOUND)

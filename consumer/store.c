@@ -68,8 +68,8 @@ static enum err unpack(struct slice packed, struct arena *arena, struct slice *r
     return ERR_OK;
 }
 
-enum err store_body(struct store *store, const uint8_t sha256[32], struct arena *arena,
-                    struct slice *ret)
+enum err store_body(struct store *store, const struct uuid *job, const uint8_t sha256[32],
+                    struct arena *arena, struct slice *ret)
 {
     uint8_t digest[32];
     struct slice packed;
@@ -77,7 +77,7 @@ enum err store_body(struct store *store, const uint8_t sha256[32], struct arena 
     enum err err = connected(store);
 
     if (!err)
-        err = blob_get(store->db, sha256, arena, &packed);
+        err = blob_get(store->db, job, sha256, arena, &packed);
     if (err)
         return err;
     if (unpack(packed, arena, &body))

@@ -23,11 +23,11 @@ struct store *store_new(const struct settings *settings);
 void store_free(struct store *store); /* NULL is allowed */
 
 /*
- * The body with this digest, checked against it. ERR_NOT_FOUND when there is none, ERR_INPUT when it is
+ * The body with this digest that the tenant of `job` stored, checked against it. ERR_NOT_FOUND when there is none, ERR_INPUT when it is
  * damaged; any other error is one of the database (sql/db.h).
  */
-enum err store_body(struct store *store, const uint8_t sha256[32], struct arena *arena,
-                    struct slice *ret);
+enum err store_body(struct store *store, const struct uuid *job, const uint8_t sha256[32],
+                    struct arena *arena, struct slice *ret);
 
 /*
  * Fills ret[chunk->lines]; the slices lie in the arena, and are empty where the index is damaged.

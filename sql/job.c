@@ -235,13 +235,14 @@ enum err blob_put(struct db *db, const uint8_t sha256[32], struct slice compress
                    NULL);
 }
 
-enum err blob_get(struct db *db, const uint8_t sha256[32], struct arena *arena, struct slice *ret)
+enum err blob_get(struct db *db, const struct uuid *job, const uint8_t sha256[32],
+                  struct arena *arena, struct slice *ret)
 {
     struct db_result result = {0};
     struct slice body;
     enum err rc;
 
-    rc = db_exec(db, QUERY_BLOB_GET, DB_PARAMS(db_bytea(sha256, 32)), &result);
+    rc = db_exec(db, QUERY_BLOB_GET, DB_PARAMS(db_uuid(job), db_bytea(sha256, 32)), &result);
     if (rc)
         return rc;
     if (result.rows == 0) {

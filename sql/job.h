@@ -129,11 +129,12 @@ enum err job_heard(struct db *db, const struct uuid *job);
  */
 enum err job_cancel(struct db *db, const struct uuid *job, enum job_state *ret_state);
 
-/* Stores a large body (zstd-compressed by the caller) under the sha256 of what it was. */
+/* Stores a large body (zstd-compressed by the caller) of this tenant, under the sha256 of what it was. */
 enum err blob_put(struct db *db, const uint8_t sha256[32], struct slice compressed);
 
-/* The bytes lie in the arena. ERR_NOT_FOUND, not logged. */
-enum err blob_get(struct db *db, const uint8_t sha256[32], struct arena *arena, struct slice *ret);
+/* A body that the tenant of `job` stored; the bytes lie in the arena. ERR_NOT_FOUND, not logged. */
+enum err blob_get(struct db *db, const struct uuid *job, const uint8_t sha256[32],
+                  struct arena *arena, struct slice *ret);
 
 /*
  * Makes a tier known: rows in `partitions` for 0..count - 1 and in `models` for each name. Repeated

@@ -65,7 +65,17 @@ static enum err apply(struct db *db, const struct migration *migration)
     return rc;
 }
 
-/* One migration, or none when all are there. */
+/* Whatever the migrations made, roles have the rights of their kind, and nobody else has any. */
+static enum err secure(struct db *db)
+{
+    enum err rc = db_exec(db, QUERY_SECURE, DB_NO_PARAMS, NULL);
+
+    if (rc == ERR_AGAIN || rc == ERR_LOST)
+        return fail(rc, "the rights of roles: %s; run it again", db_message(db));
+    return rc;
+}
+
+/* One migration, or none when all are there: then the last step. */
 static enum err step(struct db *db, FILE *out, bool *ret_done)
 {
     int count = 0;
@@ -76,6 +86,8 @@ static enum err step(struct db *db, FILE *out, bool *ret_done)
         rc = lock_and_read(db, &count);
     if (!rc && count < migrations_count)
         rc = apply(db, &migrations[count]);
+    else if (!rc)
+        rc = secure(db);
     if (!rc)
         rc = db_commit(db);
     if (rc) {

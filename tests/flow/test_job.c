@@ -170,18 +170,24 @@ static void test_cancel_before_and_after_the_seal(void **state)
     assert_int_equal(job_cancel(db, &nobody, &now), ERR_NOT_FOUND);
 }
 
-static void test_a_large_body_is_stored_once_under_its_digest(void **state)
+/* Under the digest and the tenant: who submits the same bytes, or only knows their digest, has no part in
+ * it. */
+static void test_a_large_body_is_stored_once_for_its_tenant(void **state)
 {
     static const uint8_t sha256[32] = {7}, other[32] = {8};
+    struct job mine = open_job("blob-1"), theirs = open_job("blob-2");
     struct slice body;
 
     (void)state;
+    pg_do(db, "insert into mserve.tenants (tenant) values ('red');"
+              "update mserve.jobs set tenant = 'red' where idempotency_key = 'blob-2'");
     assert_int_equal(blob_put(db, sha256, SLICE("a\0b")), ERR_OK);
     assert_int_equal(blob_put(db, sha256, SLICE("a\0b")), ERR_OK);
-    assert_int_equal(blob_get(db, sha256, &arena, &body), ERR_OK);
+    assert_int_equal(blob_get(db, &mine.job, sha256, &arena, &body), ERR_OK);
     assert_int_equal(body.len, 3);
     assert_memory_equal(body.data, "a\0b", 3);
-    assert_int_equal(blob_get(db, other, &arena, &body), ERR_NOT_FOUND);
+    assert_int_equal(blob_get(db, &mine.job, other, &arena, &body), ERR_NOT_FOUND);
+    assert_int_equal(blob_get(db, &theirs.job, sha256, &arena, &body), ERR_NOT_FOUND);
 }
 
 static void test_a_tier_grows_and_does_not_shrink(void **state)
@@ -207,7 +213,7 @@ int main(void)
         cmocka_unit_test(test_a_chunk_in_a_foreign_partition_is_refused),
         cmocka_unit_test(test_a_missing_chunk_is_replaced),
         cmocka_unit_test(test_cancel_before_and_after_the_seal),
-        cmocka_unit_test(test_a_large_body_is_stored_once_under_its_digest),
+        cmocka_unit_test(test_a_large_body_is_stored_once_for_its_tenant),
         cmocka_unit_test(test_a_tier_grows_and_does_not_shrink),
     };
     int failed;

@@ -142,10 +142,11 @@ void store_free(struct store *store)
     (void)store;
 }
 
-enum err store_body(struct store *store, const uint8_t sha256[32], struct arena *arena,
-                    struct slice *ret)
+enum err store_body(struct store *store, const struct uuid *job, const uint8_t sha256[32],
+                    struct arena *arena, struct slice *ret)
 {
     (void)store;
+    (void)job;
     (void)sha256;
     (void)arena;
     (void)ret;

@@ -1,0 +1,2 @@
+-- migrate.c: after the last migration.
+select mserve.secure();
