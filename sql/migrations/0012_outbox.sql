@@ -552,14 +552,15 @@ begin
     where w.worker = p_worker;
 end $$;
 
--- As in 0002, and somebody may want to know.
+-- As in 0002, and somebody may want to know. Whose job it is is asked as in 0016.
 create or replace function mserve.job_seal(p_job uuid, p_chunks integer, p_lines bigint, p_lines_blank bigint)
 returns text language plpgsql as $$
 declare
   v_job mserve.jobs;
   v_whole boolean;
 begin
-  select * into v_job from mserve.jobs j where j.job = p_job for update;
+  select * into v_job from mserve.jobs j
+    where j.job = p_job and mserve.is_mine(j.tenant) for update;
   if not found or (v_job.lines is null and v_job.state <> 'validating') then
     return 'ended';
   elsif v_job.lines is not null then

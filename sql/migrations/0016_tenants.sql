@@ -111,40 +111,6 @@ begin
 end $$;
 
 -- As in 0002, and whose it is.
-create or replace function mserve.job_seal(p_job uuid, p_chunks integer, p_lines bigint, p_lines_blank bigint)
-returns text language plpgsql as $$
-declare
-  v_job mserve.jobs;
-  v_whole boolean;
-begin
-  select * into v_job from mserve.jobs j
-    where j.job = p_job and mserve.is_mine(j.tenant) for update;
-  if not found or (v_job.lines is null and v_job.state <> 'validating') then
-    return 'ended';
-  elsif v_job.lines is not null then
-    return case when v_job.lines = p_lines then 'sealed' else 'ended' end;
-  end if;
-  select count(*) = p_chunks and coalesce(sum(c.lines), 0) = p_lines
-      and coalesce(bool_and(c.fits and not c.missing), true)
-    into v_whole
-    from (select chunk, lines, missing,
-            first_line = coalesce(sum(lines) over earlier, 0)
-              and chunk = row_number() over (order by chunk) - 1 as fits
-          from mserve.chunks where job = p_job
-          window earlier as (order by chunk rows between unbounded preceding and 1 preceding)) c;
-  if not v_whole then
-    return 'incomplete';
-  end if;
-  update mserve.jobs set lines = p_lines, lines_blank = p_lines_blank, state = 'in_progress',
-      in_progress_at = clock_timestamp() where job = p_job;
-  insert into mserve.audit_log (action, job) values ('seal', p_job);
-  if p_lines = 0 then
-    insert into mserve.job_deltas (job) values (p_job);
-  end if;
-  return 'sealed';
-end $$;
-
--- As in 0002, and whose it is.
 create or replace function mserve.job_cancel(p_job uuid) returns text language plpgsql as $$
 declare
   v_job mserve.jobs;
@@ -214,6 +180,8 @@ create policy own on mserve.documents
   using (exists (select from mserve.jobs j where j.job = documents.job));
 create policy own on mserve.retried_lines
   using (exists (select from mserve.jobs j where j.job = retried_lines.job));
+create policy own on mserve.webhook_pages
+  using (exists (select from mserve.jobs j where j.job = webhook_pages.job));
 create policy own on mserve.webhook_deliveries
   using (exists (select from mserve.webhook_endpoints e where e.endpoint = webhook_deliveries.endpoint));
 create policy own on mserve.webhook_attempts
@@ -231,7 +199,9 @@ create policy everybody on mserve.workers for select using (true);
 -- those of the whole server, where several databases may hold this schema, and an owner need not be
 -- allowed to make roles.
 
--- An entry whose object is not there is passed over: functions come and go with migrations.
+-- An entry whose object is not there is passed over: functions come and go with migrations. `definer`
+-- is no kind: functions that run with the owner's rights, as all do by which tenants change something,
+-- though nobody may call them: triggers.
 create function mserve.rights() returns table (kind text, object text, verbs text)
 language sql immutable as $$
   select r.kind, o.object, r.verbs from (values
@@ -254,7 +224,8 @@ language sql immutable as $$
     ('worker', 'insert', '{job_deltas,audit_log}'),
     ('worker', 'execute', '{bury_proven,bury_vanished,bury_worker,check_accepted,claim_partitions,
         commit_batch,current_tenant,dead_letter_add,hex,mark_missing,random_token,release_partitions,
-        unix_time,uuid7}')) r (kind, verbs, objects),
+        unix_time,uuid7}'),
+    ('definer', 'execute', '{webhook_preempted}')) r (kind, verbs, objects),
     unnest(r.objects) o (object)
 $$;
 comment on function mserve.rights is 'What the kinds of roles may do to which tables and functions. A tenant may do all that a reader may, a scheduler nearly everything.';
@@ -352,7 +323,7 @@ begin
 
   for v_each in
     select p.oid::regprocedure as name
-      from pg_proc p join mserve.rights() r on r.object = p.proname and r.kind = 'tenant'
+      from pg_proc p join mserve.rights() r on r.object = p.proname and r.kind in ('tenant', 'definer')
         and r.verbs = 'execute'
       where p.pronamespace = 'mserve'::regnamespace and not p.prosecdef
   loop

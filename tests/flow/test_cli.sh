@@ -175,8 +175,7 @@ like "$(said)" "$sixth, $fifth, $fourth, $third, $second and more; type" "of whi
 
 # ---- another tenant sees nothing of all this
 
-sql "create role ${test_name}_$$ login password 'x'; grant usage on schema mserve to ${test_name}_$$;
-     grant select on all tables in schema mserve to ${test_name}_$$; insert into mserve.tenants (tenant, role) values ('red', '${test_name}_$$')" >/dev/null
+sql "create role ${test_name}_$$ login password 'x'; select mserve.grant_tenant('red', '${test_name}_$$')" >/dev/null
 red() { MSERVE_POSTGRES_DSN="$MSERVE_POSTGRES_DSN user=${test_name}_$$" MSERVE_POSTGRES_PASSWORD=x PGPASSFILE=/dev/null "$@"; }
 cleanup() { psql -X -q -d "$server_dsn" -c "drop role if exists ${test_name}_$$" 2>/dev/null; }
 red_dsn=$(sed "s/ passfile='[^']*'//; s/user=[a-z]*/user=${test_name}_$$/" <<<"$MSERVE_POSTGRES_DSN")
