@@ -39,7 +39,8 @@ language plpgsql as $$
 declare
   v_job mserve.jobs;
 begin
-  select * into v_job from mserve.jobs j where j.job = p_job for update;
+  select * into v_job from mserve.jobs j
+    where j.job = p_job and mserve.is_mine(j.tenant) for update; -- 0016
   state := v_job.state;
   held := v_job.hold is not null;
   if not found or v_job.state not in ('validating', 'in_progress') or v_job.wish is not null
