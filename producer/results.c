@@ -1,260 +1,487 @@
-/* results.c: pages by key; in order of completion a cursor, or what the chunk index says is new. */
+/*
+ * results.c: which rows are asked for next: pages by line; in order of completion the lines of a list,
+ * which is made once or, for who follows, of what the chunk index says is new.
+ */
 #include "producer/results.h"
 #include "config/log.h"
 #include "producer/interrupt.h"
 #include "producer/job_view.h"
 #include "producer/patience.h"
+#include "producer/results_format.h"
+#include "producer/results_write.h"
+#include "producer/spill.h"
 #include "sql/queries.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { PAGE_ROWS = 200, CHUNKS = 256, FOLLOW_EVERY_MS = 500 };
+enum {
+    PAGE_BYTES = 2 << 20, /* about what a page shall come to */
+    PAGE_ROWS_MIN = 16,
+    PAGE_ROWS_FIRST = 256,
+    PAGE_ROWS_MAX = 16384,
+    PICKS = 1024,
+    ORDER_BYTES = 8 << 20,
+    LOOK_EVERY_MS = 1000,      /* while nobody tells us of news */
+    TOLD_LOOK_EVERY_MS = 5000, /* while somebody does */
+};
+
+/* Lines that are to be written, wherever they lie. */
+struct picks {
+    int64_t line[PICKS];
+    bool taken[PICKS]; /* written already, when the page broke off */
+    size_t count;
+};
 
 struct writer {
     struct db *db;
-    const struct uuid *job;
     const struct results_options *options;
-    FILE *out;
+    struct uuid job; /* with `latest` the first of the chain */
+    struct results_sink *out, *errors;
     struct results_counts counts;
-    int64_t next_line; /* in input order: the first that is not written */
-    bool stopped;      /* `out` is a pipe that nobody reads any more */
+    struct arena arena;
+    struct results_join join;
+    struct results_index index;
+    struct picks picks;
+    int64_t next_line; /* input order: the first that was not handled */
+    int64_t page_rows;
+    uint64_t page_bytes; /* of the rows of this page, about */
+    uint64_t handled;    /* rows, ever */
+    struct spill *order; /* of completion: the lines, as they were committed */
+    uint64_t order_at;   /* bytes of it that were read */
+    uint32_t listens_on; /* generation of the connection; 0: none */
+    bool told;           /* the last wait ended because news were told of */
+    bool trusts;         /* news are told of, as far as we know: it need not look often */
 };
 
-static enum err write_row(struct writer *writer, const struct db_result *result, int row)
-{
-    struct slice output = db_get_slice(result, row, 1);
+/* ------------------------------------------------------------------------------------ one row in ---- */
 
-    if (fwrite(output.data, 1, output.len, writer->out) == output.len &&
-        putc('\n', writer->out) != EOF) {
+/* Where a row or document goes; NULL: nowhere. */
+static struct results_sink *sink_for(struct writer *writer, bool completed)
+{
+    if (writer->errors != NULL)
+        return completed ? writer->out : writer->errors;
+    if (writer->options->status == RESULTS_ALL ||
+        (writer->options->status == RESULTS_OK) == completed)
+        return writer->out;
+    return NULL;
+}
+
+static void count(struct writer *writer, const struct results_sink *sink)
+{
+    if (sink == writer->out)
         writer->counts.written++;
+    else
+        writer->counts.errors++;
+}
+
+static struct results_sink *add_part(struct writer *writer, const struct result_row *row)
+{
+    struct results_sink *sink;
+
+    if (!results_join_add(&writer->join, &writer->arena, row))
+        return NULL;
+    sink = sink_for(writer, results_join_completed(&writer->join));
+    if (sink == NULL)
+        return NULL;
+    writer->counts.unreadable += writer->join.unreadable;
+    results_join_line(&writer->join, &sink->lines, writer->options->format);
+    return sink;
+}
+
+static struct results_sink *add_row(struct writer *writer, const struct result_row *row)
+{
+    struct results_sink *sink = sink_for(writer, row->completed);
+
+    if (sink == NULL)
+        return NULL;
+    if (writer->options->format == RESULTS_CSV)
+        writer->counts.unreadable += !results_csv_line(&sink->lines, &writer->arena, row);
+    else
+        results_openai_line(&sink->lines, row);
+    return sink;
+}
+
+/* Nobody reads any of it any more. */
+static bool stopped(const struct writer *writer)
+{
+    return writer->out->stopped && (writer->errors == NULL || writer->errors->stopped);
+}
+
+static enum err handle(struct writer *writer, const struct result_row *row)
+{
+    struct results_sink *sink =
+        writer->options->join ? add_part(writer, row) : add_row(writer, row);
+
+    writer->handled++;
+    writer->page_bytes += row->custom_id.len + row->response.len + row->error.len + 128;
+    if (sink == NULL)
         return ERR_OK;
-    }
-    if (errno == EPIPE) { /* `mserve results … | head` is no failure */
-        writer->stopped = true;
-        return ERR_OK;
-    }
-    return fail(ERR_IO, "cannot write results: %s", strerror(errno));
+    count(writer, sink);
+    /* Rows may be larger than those before: what is too much for memory is written at once. */
+    return results_sink_full(sink) ? results_sink_flush(sink) : ERR_OK;
 }
 
 static enum err flush(struct writer *writer)
 {
-    if (writer->stopped || fflush(writer->out) == 0)
-        return ERR_OK;
-    if (errno == EPIPE) {
-        writer->stopped = true;
-        return ERR_OK;
-    }
-    return fail(ERR_IO, "cannot write results: %s", strerror(errno));
+    enum err rc = results_sink_flush(writer->out);
+
+    if (rc == ERR_OK && writer->errors != NULL)
+        rc = results_sink_flush(writer->errors);
+    if (rc == ERR_OK && interrupted())
+        rc = ERR_INTERRUPTED;
+    return rc;
 }
 
-/*
- * Pages in input order from next_line on, to the end of what is there. `gapless`: only up to the
- * first line that has no row yet.
- */
-static enum err write_pages(struct writer *writer, bool gapless)
+static struct results_query query_of(const struct writer *writer)
 {
-    int rows = PAGE_ROWS;
+    return (struct results_query){
+        .job = &writer->job,
+        .latest = writer->options->latest,
+        .join = writer->options->join,
+        .status = writer->errors != NULL ? RESULTS_ALL : writer->options->status,
+        .from = writer->next_line,
+        .before = INT64_MAX,
+    };
+}
+
+/* ------------------------------------------------------------------------------------- by line ---- */
+
+static enum err on_page_row(void *arg, const struct result_row *row)
+{
+    struct writer *writer = arg;
+
+    writer->next_line = row->line + 1;
+    return handle(writer, row);
+}
+
+/* The next page is to be of a size that neither memory nor a slow reader minds. */
+static void fit_page(struct writer *writer, int64_t rows)
+{
+    int64_t fitting =
+        writer->page_bytes > 0 ? rows * PAGE_BYTES / (int64_t)writer->page_bytes : PAGE_ROWS_MAX;
+
+    if (fitting > writer->page_rows * 8)
+        fitting = writer->page_rows * 8;
+    if (fitting > PAGE_ROWS_MAX)
+        fitting = PAGE_ROWS_MAX;
+    writer->page_rows = fitting > PAGE_ROWS_MIN ? fitting : PAGE_ROWS_MIN;
+}
+
+/* All rows from next_line on that lie before `before`. */
+static enum err write_pages(struct writer *writer, int64_t before)
+{
+    int64_t asked = 0, rows = 0;
     enum err rc = ERR_OK;
 
-    while (rc == ERR_OK && rows == PAGE_ROWS && !writer->stopped) {
-        struct db_result result = {0};
-        /* Where lines are left out on purpose a gap means nothing: all are asked for. */
-        int32_t which = gapless ? RESULTS_ALL : (int32_t)writer->options->status;
+    while (rc == ERR_OK && rows == asked && writer->next_line < before && !stopped(writer)) {
+        struct results_query query = query_of(writer);
 
-        rc = db_exec(writer->db, QUERY_RESULTS_PAGE,
-                     DB_PARAMS(db_uuid(writer->job), db_i64(writer->next_line - 1), db_i32(which),
-                               db_i32(PAGE_ROWS)),
-                     &result);
-        rows = rc == ERR_OK ? result.rows : 0;
-        for (int row = 0; row < rows && rc == ERR_OK && !writer->stopped; row++) {
-            int64_t line = db_get_i64(&result, row, 0);
-            int32_t wanted = (int32_t)writer->options->status;
-
-            if (gapless && line != writer->next_line) {
-                rows = 0;
-                break;
-            }
-            if (!gapless || wanted == RESULTS_ALL ||
-                (wanted == RESULTS_OK) == db_get_bool(&result, row, 2))
-                rc = write_row(writer, &result, row);
-            writer->next_line = line + 1;
-        }
-        db_result_release(&result);
-        if (rc == ERR_OK && interrupted())
-            rc = ERR_INTERRUPTED;
+        query.before = before;
+        query.document = writer->join.first_line >= 0 && writer->join.here < writer->join.parts
+                             ? writer->join.first_line
+                             : writer->next_line;
+        asked = writer->page_rows;
+        writer->page_bytes = 0;
+        rc = results_rows_page(writer->db, &query, asked, on_page_row, writer, &rows);
+        fit_page(writer, rows);
+        if (rc == ERR_OK)
+            rc = flush(writer);
     }
-    return rc == ERR_OK ? flush(writer) : rc;
+    if (rc == ERR_OK && before < INT64_MAX && before > writer->next_line)
+        writer->next_line = before; /* lines that were not wanted lie there */
+    return rc;
 }
 
-static enum err write_cursor(struct writer *writer)
+static enum err write_in_input_order(struct writer *writer, bool ended)
 {
-    int rows = 1;
-    enum err rc = db_begin(writer->db);
+    int64_t before = INT64_MAX;
+    enum err rc = ERR_OK;
+
+    if (writer->options->follow && !ended)
+        rc = results_index_prefix(&writer->index, writer->db, &writer->job, writer->next_line,
+                                  &before);
+    return rc == ERR_OK ? write_pages(writer, before) : rc;
+}
+
+/* -------------------------------------------------------------------------- in order of completion ---- */
+
+static int compare_lines(const void *a, const void *b)
+{
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+
+    return (left > right) - (left < right);
+}
+
+static enum err on_picked_row(void *arg, const struct result_row *row)
+{
+    struct writer *writer = arg;
+    struct picks *picks = &writer->picks;
+    const int64_t *at =
+        bsearch(&row->line, picks->line, picks->count, sizeof(picks->line[0]), compare_lines);
+
+    if (at != NULL)
+        picks->taken[at - picks->line] = true;
+    return handle(writer, row);
+}
+
+/* Those that were not written before the page broke off. */
+static void keep_the_rest(struct picks *picks)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < picks->count; i++) {
+        if (!picks->taken[i])
+            picks->line[kept++] = picks->line[i];
+    }
+    picks->count = kept;
+}
+
+static enum err write_picks(struct writer *writer)
+{
+    struct results_query query = query_of(writer);
+    struct picks *picks = &writer->picks;
+    enum err rc;
+
+    if (picks->count == 0)
+        return ERR_OK;
+    qsort(picks->line, picks->count, sizeof(picks->line[0]), compare_lines);
+    memset(picks->taken, 0, sizeof(picks->taken));
+    rc = results_rows_of(writer->db, &query, picks->line, picks->count, on_picked_row, writer);
+    if (rc != ERR_OK) {
+        keep_the_rest(picks);
+        return rc;
+    }
+    picks->count = 0;
+    return flush(writer);
+}
+
+static enum err on_ordered_line(void *arg, int64_t line)
+{
+    struct writer *writer = arg;
+
+    return spill_append(writer->order, &line, sizeof(line));
+}
+
+/* The list is made once: a sort of all rows on each page would cost more than they do. */
+static enum err write_in_order(struct writer *writer)
+{
+    struct results_query query = query_of(writer);
+    enum err rc = ERR_OK;
+
+    if (writer->order == NULL) {
+        writer->order = spill_new(writer->options->spool_dir ? writer->options->spool_dir : "/tmp",
+                                  "the order of the rows", ORDER_BYTES);
+        rc = results_rows_order(writer->db, &query, on_ordered_line, writer);
+        if (rc != ERR_OK) {
+            spill_free(writer->order);
+            writer->order = NULL;
+        }
+    }
+    while (rc == ERR_OK && !stopped(writer)) {
+        uint64_t left = spill_size(writer->order) - writer->order_at;
+        size_t bytes = left < sizeof(writer->picks.line) ? left : sizeof(writer->picks.line);
+
+        rc = write_picks(writer); /* also what was left of the page before */
+        if (rc != ERR_OK || bytes == 0)
+            break;
+        rc = spill_read(writer->order, writer->order_at, writer->picks.line, bytes);
+        if (rc == ERR_OK) {
+            writer->picks.count = bytes / sizeof(writer->picks.line[0]);
+            writer->order_at += bytes;
+        }
+    }
+    return rc;
+}
+
+/* A line that no page has room for is not taken, and so found again. */
+static enum err on_fresh_line(void *arg, int64_t line)
+{
+    struct writer *writer = arg;
+    enum err rc = writer->picks.count == PICKS ? write_picks(writer) : ERR_OK;
+
+    if (rc == ERR_OK && stopped(writer))
+        return ERR_OK;
+    if (rc == ERR_OK)
+        writer->picks.line[writer->picks.count++] = line;
+    return rc;
+}
+
+static enum err write_as_they_come(struct writer *writer)
+{
+    enum err rc = write_picks(writer); /* what an earlier call could not get */
 
     if (rc == ERR_OK)
-        rc = db_exec(writer->db, QUERY_RESULTS_CURSOR,
-                     DB_PARAMS(db_uuid(writer->job), db_i32((int32_t)writer->options->status)),
-                     NULL);
-    while (rc == ERR_OK && rows > 0 && !writer->stopped) {
-        struct db_result result = {0};
-
-        rc = db_exec(writer->db, QUERY_RESULTS_FETCH, DB_NO_PARAMS, &result);
-        rows = rc == ERR_OK ? result.rows : 0;
-        for (int row = 0; row < rows && rc == ERR_OK && !writer->stopped; row++)
-            rc = write_row(writer, &result, row);
-        db_result_release(&result);
-        if (rc == ERR_OK && interrupted())
-            rc = ERR_INTERRUPTED;
-    }
-    db_rollback(writer->db);
-    return rc == ERR_OK ? flush(writer) : rc;
+        rc = results_index_fresh(&writer->index, writer->db, &writer->job, writer->next_line,
+                                 on_fresh_line, writer);
+    return rc == ERR_OK ? write_picks(writer) : rc;
 }
 
-/* Lines that were written, one bit each: in order of completion a follower must know them. */
-struct seen {
-    uint8_t *bits;
-    uint64_t lines; /* that `bits` has room for */
-    int64_t fresh[PAGE_ROWS];
-    size_t count; /* of `fresh`: seen, but not yet written */
-};
+/* ----------------------------------------------------------------------------------- to the end ---- */
 
-static void make_room(struct seen *seen, uint64_t lines)
+/* Whether nothing will follow: of a chain, that all its jobs have ended. */
+static enum err has_ended(struct writer *writer, bool *ret)
 {
-    uint64_t room = seen->lines > 0 ? seen->lines : 65536;
-
-    while (room < lines)
-        room *= 2;
-    if (room == seen->lines)
-        return;
-    seen->bits = xrealloc(seen->bits, room / 8, 1);
-    memset(seen->bits + seen->lines / 8, 0, (room - seen->lines) / 8);
-    seen->lines = room;
-}
-
-static enum err write_fresh(struct writer *writer, struct seen *seen)
-{
+    struct job_progress progress;
     struct db_result result = {0};
     enum err rc;
 
-    if (seen->count == 0)
-        return ERR_OK;
-    rc = db_exec(writer->db, QUERY_RESULTS_LINES,
-                 DB_PARAMS(db_uuid(writer->job), db_i64_array(seen->fresh, seen->count),
-                           db_i32((int32_t)writer->options->status)),
-                 &result);
-    for (int row = 0; rc == ERR_OK && row < result.rows && !writer->stopped; row++)
-        rc = write_row(writer, &result, row);
-    db_result_release(&result);
-    if (rc == ERR_OK) /* else they are asked for again */
-        seen->count = 0;
-    return rc;
-}
-
-/* The lines of one chunk that have a row and were not seen. */
-static enum err look_at_chunk(struct writer *writer, struct seen *seen,
-                              const struct db_result *result, int row)
-{
-    uint64_t first = (uint64_t)db_get_i64(result, row, 1);
-    uint32_t bits;
-    struct slice map = db_get_bits(result, row, 2, &bits);
-    enum err rc = ERR_OK;
-
-    make_room(seen, first + bits);
-    for (uint32_t i = 0; i < bits && rc == ERR_OK; i++) {
-        uint64_t line = first + i;
-
-        if (((uint8_t)map.data[i / 8] >> (7 - i % 8) & 1) == 0 ||
-            (seen->bits[line / 8] >> line % 8 & 1) != 0)
-            continue;
-        seen->bits[line / 8] |= (uint8_t)(1U << line % 8);
-        seen->fresh[seen->count++] = (int64_t)line;
-        if (seen->count == PAGE_ROWS)
-            rc = write_fresh(writer, seen);
+    if (!writer->options->latest) {
+        rc = job_view_progress(writer->db, &writer->job, &progress);
+        if (rc == ERR_OK)
+            *ret = job_state_is_terminal(progress.state);
+        return rc;
     }
-    return rc;
-}
-
-static enum err write_new(struct writer *writer, struct seen *seen)
-{
-    int32_t chunk = -1;
-    int rows = CHUNKS;
-    enum err rc = write_fresh(writer, seen); /* what an earlier call could not get */
-
-    while (rc == ERR_OK && rows == CHUNKS && !writer->stopped) {
-        struct db_result result = {0};
-
-        rc = db_exec(writer->db, QUERY_CHUNKS_DONE,
-                     DB_PARAMS(db_uuid(writer->job), db_i32(chunk), db_i32(CHUNKS)), &result);
-        rows = rc == ERR_OK ? result.rows : 0;
-        for (int row = 0; row < rows && rc == ERR_OK; row++) {
-            rc = look_at_chunk(writer, seen, &result, row);
-            chunk = db_get_i32(&result, row, 0);
-        }
-        db_result_release(&result);
-        if (rc == ERR_OK && interrupted())
-            rc = ERR_INTERRUPTED;
-    }
+    rc = db_exec(writer->db, QUERY_RESULTS_CHAIN, DB_PARAMS(db_uuid(&writer->job)), &result);
     if (rc == ERR_OK)
-        rc = write_fresh(writer, seen);
-    return rc == ERR_OK ? flush(writer) : rc;
+        *ret = result.rows > 0 && db_get_bool(&result, 0, 2);
+    db_result_release(&result);
+    return rc;
 }
 
-/* What there is; `ended` says that nothing will follow. */
-static enum err write_some(struct writer *writer, struct seen *seen, bool ended)
+/* Before the rows are looked at, so that what is said meanwhile is heard. Without it, it is found. */
+static enum err listen_for_news(struct writer *writer)
 {
-    const struct results_options *options = writer->options;
+    char channel[64], id[UUID_BATCH_SIZE];
+    enum err rc;
 
-    if (options->order == RESULTS_INPUT)
-        return write_pages(writer, options->follow && !ended);
-    return options->follow ? write_new(writer, seen) : write_cursor(writer);
+    if (!writer->options->follow || writer->listens_on == db_generation(writer->db))
+        return ERR_OK;
+    snprintf(channel, sizeof(channel), "mserve_job_%s",
+             uuid_format_batch(writer->job, id) + strlen("batch_"));
+    rc = db_listen(writer->db, channel);
+    if (rc == ERR_OK || db_is_open(writer->db))
+        writer->listens_on = db_generation(writer->db);
+    return db_is_open(writer->db) ? ERR_OK : rc;
 }
 
 /* The state is asked for before the rows: what had ended then has all its rows. */
-static enum err write_more(struct writer *writer, struct seen *seen)
+static enum err write_more(struct writer *writer)
 {
-    struct job_progress progress;
-    enum err rc = job_view_progress(writer->db, writer->job, &progress);
-    bool ended = rc == ERR_OK && job_state_is_terminal(progress.state);
+    const struct results_options *options = writer->options;
+    bool ended = false;
+    enum err rc = listen_for_news(writer);
 
     if (rc == ERR_OK)
-        rc = write_some(writer, seen, ended);
+        rc = has_ended(writer, &ended);
+    if (rc == ERR_OK && options->order == RESULTS_INPUT)
+        rc = write_in_input_order(writer, ended);
+    else if (rc == ERR_OK)
+        rc = options->follow ? write_as_they_come(writer) : write_in_order(writer);
     if (rc == ERR_OK)
         writer->counts.complete = ended;
     return rc;
 }
 
-/* A follower knows what it has written: it goes on there when the database comes back. */
-static enum err write_until_done(struct writer *writer, struct seen *seen)
+/* `found`: rows have come since the last wait. If nobody told of them, nobody is to be relied on. */
+static enum err wait_for_news(struct writer *writer, bool found)
+{
+    enum err rc;
+
+    if (found && !writer->told)
+        writer->trusts = false;
+    writer->told = false;
+    rc = db_wait_notice(writer->db, writer->trusts ? TOLD_LOOK_EVERY_MS : LOOK_EVERY_MS,
+                        &writer->told);
+    writer->trusts = writer->trusts || writer->told;
+    return rc == ERR_OK && interrupted() ? ERR_INTERRUPTED : rc;
+}
+
+static enum err write_until_done(struct writer *writer)
 {
     struct patience patience = {0};
 
     for (;;) {
-        enum err rc = write_more(writer, seen);
+        uint64_t before = writer->handled;
+        enum err rc = write_more(writer);
 
-        if (writer->options->follow && patience_try(&patience, writer->db, rc))
-            continue;
-        if (rc != ERR_OK)
+        if (rc == ERR_OK) {
+            patience_reset(&patience);
+            if (writer->counts.complete || stopped(writer) || !writer->options->follow)
+                return ERR_OK;
+            rc = wait_for_news(writer, writer->handled > before);
+        }
+        if (rc != ERR_OK && !patience_try(&patience, writer->db, rc))
             return rc == ERR_DATABASE && interrupted() ? ERR_INTERRUPTED : rc;
-        patience_reset(&patience);
-        if (writer->counts.complete || writer->stopped || !writer->options->follow)
-            return ERR_OK;
-        usleep(FOLLOW_EVERY_MS * 1000);
-        if (interrupted())
-            return ERR_INTERRUPTED;
     }
 }
 
-enum err results_write(struct db *db, const struct uuid *job, const struct results_options *options,
-                       FILE *out, struct results_counts *ret)
+static void begin_sink(const struct results_options *options, struct results_sink *sink)
 {
-    struct writer writer = {.db = db, .job = job, .options = options, .out = out};
-    struct seen seen = {0};
-    enum err rc = write_until_done(&writer, &seen);
+    if (sink != NULL && options->format == RESULTS_CSV)
+        buffer_add_text(&sink->lines, options->join ? results_join_heading : results_csv_heading);
+}
 
-    free(seen.bits);
-    *ret = writer.counts;
+/* The sentences for what cannot be done with this job, and the chain's first job. */
+static enum err look_at_job(struct writer *writer)
+{
+    bool of_documents = true, retry = false, there = true;
+    struct db_result result = {0};
+    char id[UUID_BATCH_SIZE];
+    enum err rc = ERR_OK;
+
+    if (writer->options->latest) {
+        rc = db_exec(writer->db, QUERY_RESULTS_CHAIN, DB_PARAMS(db_uuid(&writer->job)), &result);
+        if (rc == ERR_OK && result.rows > 0) {
+            writer->job = db_get_uuid(&result, 0, 0);
+            there = db_get_bool(&result, 0, 1);
+        }
+        db_result_release(&result);
+    }
+    if (rc == ERR_OK && !there)
+        rc = fail(
+            ERR_NOT_FOUND,
+            "the first job of the chain, %s, is not there any more; without --latest there are "
+            "the rows of the retry alone",
+            uuid_format_batch(writer->job, id));
+    if (rc != ERR_OK || !writer->options->join)
+        return rc;
+    rc =
+        db_exec(writer->db, QUERY_RESULTS_HAS_DOCUMENTS, DB_PARAMS(db_uuid(&writer->job)), &result);
+    if (rc == ERR_OK && result.rows > 0) {
+        of_documents = db_get_bool(&result, 0, 0);
+        retry = db_get_bool(&result, 0, 1);
+    }
+    db_result_release(&result);
+    if (rc == ERR_OK && !of_documents)
+        rc = fail(ERR_USAGE, "%s was not made of documents, so there is nothing to join%s",
+                  uuid_format_batch(writer->job, id),
+                  retry ? "; it is a retry: add --latest, to join those of its first job"
+                        : " (mserve-submit --documents makes such jobs)");
+    return rc;
+}
+
+enum err results_write(struct db *db, const struct uuid *job, const struct results_options *options,
+                       struct results_sink *out, struct results_sink *errors,
+                       struct results_counts *ret)
+{
+    struct writer *writer = xcalloc(1, sizeof(*writer));
+    enum err rc;
+
+    *writer = (struct writer){
+        .db = db,
+        .options = options,
+        .job = *job,
+        .out = out,
+        .errors = errors,
+        .next_line = (int64_t)options->from_line,
+        .page_rows = PAGE_ROWS_FIRST,
+    };
+    results_join_init(&writer->join);
+    results_index_init(&writer->index);
+    rc = look_at_job(writer);
+    if (rc == ERR_OK) {
+        begin_sink(options, out);
+        begin_sink(options, errors);
+        rc = flush(writer);
+    }
+    if (rc == ERR_OK)
+        rc = write_until_done(writer);
+    *ret = writer->counts;
+    spill_free(writer->order);
+    results_index_release(&writer->index);
+    results_join_release(&writer->join);
+    arena_release(&writer->arena);
+    free(writer);
     return rc;
 }

@@ -160,8 +160,7 @@ enum err db_gone(struct db *db, const char *why)
     return fail(ERR_DATABASE, "%s: %s", where, why);
 }
 
-/* Waits until the socket can be read (or written, where asked); whatever comes is taken in. */
-static enum err wait_socket(struct db *db, bool or_writable)
+enum err db_wait(struct db *db, bool or_writable)
 {
     struct pollfd fd = {.fd = PQsocket(db->conn),
                         .events = (short)(POLLIN | (or_writable ? POLLOUT : 0))};
@@ -180,7 +179,7 @@ static enum err wait_socket(struct db *db, bool or_writable)
     return ERR_OK;
 }
 
-static enum err flush(struct db *db)
+enum err db_flush(struct db *db)
 {
     for (;;) {
         int left = PQflush(db->conn);
@@ -190,17 +189,16 @@ static enum err flush(struct db *db)
             return db_failed(db, NULL, "");
         if (left == 0)
             return ERR_OK;
-        rc = wait_socket(db, true);
+        rc = db_wait(db, true);
         if (rc)
             return rc;
     }
 }
 
-/* *ret is NULL when the server has answered everything. */
-static enum err next_result(struct db *db, PGresult **ret)
+enum err db_next_result(struct db *db, PGresult **ret)
 {
     while (PQisBusy(db->conn)) {
-        enum err rc = wait_socket(db, false);
+        enum err rc = db_wait(db, false);
 
         if (rc)
             return rc;
@@ -221,7 +219,7 @@ static enum err send_copy_data(struct db *db, struct slice data)
         if (PQputCopyData(db->conn, data.data + sent, (int)piece) < 0)
             return db_failed(db, NULL, "");
         sent += piece;
-        rc = flush(db);
+        rc = db_flush(db);
         if (rc)
             return rc;
     }
@@ -230,7 +228,7 @@ static enum err send_copy_data(struct db *db, struct slice data)
         return rc;
     if (PQputCopyEnd(db->conn, NULL) < 0)
         return db_failed(db, NULL, "");
-    rc = flush(db);
+    rc = db_flush(db);
     return rc ? rc : db_failpoint_sent(db, true);
 }
 
@@ -250,7 +248,7 @@ static enum err collect(struct db *db, const char *query, struct slice copy_data
 
     for (;;) {
         PGresult *result;
-        enum err rc = next_result(db, &result);
+        enum err rc = db_next_result(db, &result);
 
         if (rc || !result)
             return rc ? rc : outcome;
@@ -285,7 +283,7 @@ static enum err exchange(struct db *db, int sent, const char *query, struct slic
 
     if (!sent)
         return db_failed(db, NULL, query);
-    rc = flush(db);
+    rc = db_flush(db);
     if (!rc)
         rc = db_failpoint_sent(db, false);
     if (!rc)
@@ -299,7 +297,7 @@ static enum err exchange(struct db *db, int sent, const char *query, struct slic
     return ERR_OK;
 }
 
-static enum err not_open(void)
+enum err db_not_open(void)
 {
     return fail(ERR_DATABASE, "there is no connection to PostgreSQL");
 }
@@ -310,7 +308,7 @@ enum err db_exec(struct db *db, const char *query, struct db_params params, stru
     int sent;
 
     if (!db->conn)
-        return not_open();
+        return db_not_open();
     db_error_clear(db);
     db_params_encode(params, &db->encoded, &wire);
     sent = PQsendQueryParams(db->conn, query, params.count, wire.types, wire.values, wire.lengths,
@@ -322,7 +320,7 @@ enum err db_script(struct db *db, const char *statements, struct slice copy_data
                    struct db_result *ret)
 {
     if (!db->conn)
-        return not_open();
+        return db_not_open();
     db_error_clear(db);
     return exchange(db, PQsendQuery(db->conn, statements), statements, copy_data, ret);
 }

@@ -213,6 +213,43 @@ enum err db_script(struct db *db, const char *statements, struct slice copy_data
                    struct db_result *ret);
 
 /*
+ * Rows that come as a stream, of a query `copy (…) to stdout (format binary)`: one at a time, so that
+ * their number does not matter. COPY takes no parameters: $1, $2 … are written into the text, and may
+ * be I32, I64, UUID and I64_ARRAY only.
+ */
+enum { DB_COPY_FIELDS_MAX = 24 };
+
+struct db_copied {
+    int count;
+    struct slice field[DB_COPY_FIELDS_MAX]; /* {NULL, 0} is a null; borrowed for the call */
+};
+
+/*
+ * After on_row_cb has failed the rest is read and passed over, and its error returned. It must not use
+ * the connection. ERR_INTERNAL, too, when what came is no such stream.
+ */
+enum err db_copy_out(struct db *db, const char *query, struct db_params params,
+                     enum err (*on_row_cb)(void *arg, const struct db_copied *row), void *arg);
+
+/* Values of such a row, as of a result above; another type than is there is a mistake of ours. */
+int32_t db_copied_i32(const struct db_copied *row, int column); /* also of an int2 */
+int64_t db_copied_i64(const struct db_copied *row, int column); /* also of an int4 */
+struct uuid db_copied_uuid(const struct db_copied *row, int column);
+int64_t db_copied_time_us(const struct db_copied *row, int column);
+
+/*
+ * Hears of the channel from here on, on this connection only: after db_reopen() it is asked for again.
+ * `channel` is of lower case letters, digits and _.
+ */
+enum err db_listen(struct db *db, const char *channel);
+
+/*
+ * Waits until something was said on a channel, but not longer than so; a signal ends it too. What was
+ * said is forgotten: *ret says only whether anything was.
+ */
+enum err db_wait_notice(struct db *db, uint32_t timeout_ms, bool *ret);
+
+/*
  * Failpoints (config/failpoint.h) of the next statement, which is to follow at once: when its rows are
  * sent and their end is not; when all is sent and no reply is read; and up to two inside a function of
  * the server, where tests/fault/failpoints.sql has put them ("" is none).

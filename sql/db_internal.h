@@ -50,6 +50,18 @@ void db_failpoint_notice(struct db *db, const char *text);
 /* db.c: closes the connection, and says why. */
 enum err db_gone(struct db *db, const char *why);
 
+/* db.c: there is no connection. */
+enum err db_not_open(void);
+
+/* db.c: waits until the socket can be read (or written, where asked); whatever comes is taken in. */
+enum err db_wait(struct db *db, bool or_writable);
+
+/* db.c: until all is sent. */
+enum err db_flush(struct db *db);
+
+/* db.c: *ret is NULL when the server has answered everything. */
+enum err db_next_result(struct db *db, PGresult **ret);
+
 /* db_error.c: reads the failure of a result (NULL: of the connection), logs it or not. */
 enum err db_failed(struct db *db, const PGresult *result, const char *query);
 
