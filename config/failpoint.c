@@ -34,6 +34,10 @@ static const struct point {
     {                                                                                              \
         FAILPOINT_PREFIX name, programs, true, sentence                                            \
     }
+#define PLACE(name, programs, sentence)                                                            \
+    {                                                                                              \
+        FAILPOINT_PREFIX name, programs, false, sentence                                           \
+    }
     TOLD("job.inserted", "mserve-submit", "the job's row is there"),
     TOLD("produced", "mserve-submit", "a chunk's messages are in the log, and confirmed"),
     TOLD("chunk.row", "mserve-submit", "rows of the index are committed"),
@@ -58,7 +62,12 @@ static const struct point {
     TOLD("deltas.deleted", "mserve-scheduler",
          "inside the fold: deltas are deleted, not yet added"),
     TOLD("fold.committed", "mserve-scheduler", "a fold is committed"),
+    TOLD("webhook.claimed", "mserve-scheduler", "deliveries are claimed, none is sent"),
+    PLACE("webhook.sent", "mserve-scheduler", "an event is sent, its answer is unread"),
+    PLACE("webhook.answered", "mserve-scheduler", "an answer is read, and not recorded"),
+    TOLD("webhook.recorded", "mserve-scheduler", "what came of attempts is recorded"),
 #undef TOLD
+#undef PLACE
 };
 
 enum { POINTS = sizeof(points) / sizeof(points[0]) };

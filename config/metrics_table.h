@@ -39,6 +39,11 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
     X(ENDED_COMPLETED, "completed") X(ENDED_EXPIRED, "expired") X(ENDED_CANCELLED, "cancelled")
 #define TIMED_OUT_VALUES(X) \
     X(TIMED_OUT_WINDOW, "window") X(TIMED_OUT_UPLOAD, "upload")
+#define ATTEMPT_VALUES(X) \
+    X(ATTEMPT_DELIVERED, "delivered") X(ATTEMPT_RETRIED, "retried") \
+    X(ATTEMPT_FAILED, "failed") X(ATTEMPT_DISABLED, "disabled")
+#define WEBHOOK_VALUES(X) \
+    X(WEBHOOK_RESTING, "resting") X(WEBHOOK_DISABLED, "disabled")
 
 #define METRIC_LABELS(X) \
     X(OUTCOME,   "outcome") \
@@ -47,7 +52,9 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
     X(ACCOUNT,   "account") \
     X(OPEN,      "state") \
     X(ENDED,     "state") \
-    X(TIMED_OUT, "what")
+    X(TIMED_OUT, "what") \
+    X(ATTEMPT,   "outcome") \
+    X(WEBHOOK,   "state")
 
 /* Upper bounds of the buckets of a histogram, in what it is kept in. */
 #define BOUNDS_STEP \
@@ -200,7 +207,24 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
     X(JOBS_STUCK, GAUGE, "mserve_jobs_stuck", "", SCHEDULER, NONE, NONE, \
       "Jobs whose progress does not fit their counts; see the view ledger_check.") \
     X(SWEPT_ROWS, COUNTER, "mserve_swept_rows", "", SCHEDULER, NONE, NONE, \
-      "Cancelled and expired rows that it wrote where no worker held the partition.")
+      "Cancelled and expired rows that it wrote where no worker held the partition.") \
+    X(WEBHOOK_ATTEMPTS, COUNTER, "mserve_webhook_attempts", "", SCHEDULER, ATTEMPT, NONE, \
+      "Attempts to deliver an event to an endpoint, by what came of them; failed: no more are " \
+      "made.") \
+    X(WEBHOOK_DURATION, HISTOGRAM, "mserve_webhook_attempt_duration_seconds", "seconds", SCHEDULER, \
+      NONE, CALL, "How long they took, from looking up the name to the end of the answer.") \
+    X(WEBHOOK_DROPPED, COUNTER, "mserve_webhook_dropped", "", SCHEDULER, NONE, NONE, \
+      "Deliveries that were dropped, because their endpoint was disabled.") \
+    X(WEBHOOK_SENDING, GAUGE, "mserve_webhook_attempts_running", "", SCHEDULER, NONE, NONE, \
+      "Attempts of this scheduler that are under way.") \
+    X(WEBHOOK_UNRECORDED, GAUGE, "mserve_webhook_attempts_unrecorded", "", SCHEDULER, NONE, NONE, \
+      "Attempts that have ended and wait for PostgreSQL to hear of it.") \
+    X(WEBHOOK_PENDING, GAUGE, "mserve_webhook_pending", "", SCHEDULER, NONE, NONE, \
+      "Deliveries that are owed, now or later, counted up to 100000.") \
+    X(WEBHOOK_OLDEST, GAUGE, "mserve_webhook_oldest_age_seconds", "seconds", SCHEDULER, NONE, NONE, \
+      "For how long the oldest of them has been due; 0: none is.") \
+    X(WEBHOOK_ENDPOINTS, GAUGE, "mserve_webhook_endpoints", "", SCHEDULER, WEBHOOK, NONE, \
+      "Endpoints that get nothing now: left in peace for a while, or disabled.")
 
 /* clang-format on */
 
@@ -220,6 +244,8 @@ enum { ACCOUNT_VALUES(X) ACCOUNT_COUNT };
 enum { OPEN_VALUES(X) OPEN_COUNT };
 enum { ENDED_VALUES(X) ENDED_COUNT };
 enum { TIMED_OUT_VALUES(X) TIMED_OUT_COUNT };
+enum { ATTEMPT_VALUES(X) ATTEMPT_COUNT };
+enum { WEBHOOK_VALUES(X) WEBHOOK_COUNT };
 #undef X
 
 #endif

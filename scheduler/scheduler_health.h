@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+struct deliver;
 struct scheduler_health;
 
 /* `http` is the setting of that name. ERR_SETTINGS, ERR_IO: there is no such address to be had. */
@@ -18,5 +19,8 @@ void scheduler_health_close(struct scheduler_health *health); /* NULL is allowed
 /* The loop: a round, or a try to connect, begins; and how it ended. */
 void scheduler_health_begin(struct scheduler_health *health, uint64_t now_ns);
 void scheduler_health_end(struct scheduler_health *health, uint64_t now_ns, enum err err);
+
+/* From now on /livez and /readyz speak of deliveries too; NULL: no more, and nobody looks any longer. */
+void scheduler_health_deliver(struct scheduler_health *health, const struct deliver *deliver);
 
 #endif

@@ -6,6 +6,7 @@
 #include "config/options.h"
 #include "config/settings.h"
 #include "config/streams.h"
+#include "scheduler/deliver.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/scheduler_health.h"
 
@@ -25,8 +26,10 @@ static const struct option rows[] = {
 static const struct options_command command = {
     .name = "mserve-scheduler",
     .summary =
-        "Folds progress into jobs, ends what passed its window, buries workers that are gone.",
-    .details = "Any number may run; one at a time does the work. SIGTERM and SIGINT end it.",
+        "Folds progress into jobs, ends what passed its window, buries workers that are gone, and "
+        "delivers webhooks.",
+    .details = "Any number may run; one at a time does the work, and all deliver webhooks. SIGTERM "
+               "and SIGINT end it.",
     .row = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
 };
@@ -88,10 +91,28 @@ static enum err serve(const struct scheduler_options *options, struct scheduler_
     return stopped ? ERR_OK : rc;
 }
 
+/* Deliveries beside the rounds. */
+static enum err run(const struct settings *settings, struct scheduler_health *health)
+{
+    struct scheduler_options options = options_of(settings);
+    struct deliver_options delivering = {.db = options.db, .webhook = &settings->webhook};
+    struct deliver *deliver = NULL;
+    enum err rc;
+
+    delivering.db.application_name = "mserve-webhooks";
+    rc = deliver_start(&delivering, &deliver);
+    if (rc)
+        return rc;
+    scheduler_health_deliver(health, deliver);
+    rc = serve(&options, health);
+    scheduler_health_deliver(health, NULL);
+    deliver_stop(deliver);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     struct scheduler_health *health = NULL;
-    struct scheduler_options options;
     struct settings *settings;
     struct options_rest rest;
     enum err rc;
@@ -112,11 +133,11 @@ int main(int argc, char **argv)
     if (rc)
         return err_exit_status(rc);
     settings_log_init(settings, "mserve-scheduler", false);
-    options = options_of(settings);
-    log_info("scheduler.started", "interval_ms=%lu", (unsigned long)options.interval_ms);
+    log_info("scheduler.started", "interval_ms=%lu",
+             (unsigned long)settings->scheduler.fold_interval_ms);
     rc = scheduler_health_open(settings->scheduler.http, &health);
     if (!rc)
-        rc = serve(&options, health);
+        rc = run(settings, health);
     scheduler_health_close(health);
     log_info("scheduler.ended", "code=%s", err_name(rc));
     settings_free(settings);

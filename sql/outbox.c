@@ -4,17 +4,8 @@
 #include "config/log.h"
 #include "sql/queries.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct slice outbox_secret_label(struct uuid endpoint, char out[OUTBOX_LABEL_SIZE])
-{
-    char id[UUID_TEXT_SIZE];
-    int len = snprintf(out, OUTBOX_LABEL_SIZE, "webhook %s", uuid_format(endpoint, id));
-
-    return (struct slice){out, (size_t)len};
-}
 
 /* ---------------------------------------------------------------------------------- claiming ---- */
 

@@ -13,21 +13,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Under which label the secrets of an endpoint are sealed (config/seal.h); returns `out` as a slice. */
-enum { OUTBOX_LABEL_SIZE = 64 };
-struct slice outbox_secret_label(struct uuid endpoint, char out[OUTBOX_LABEL_SIZE]);
-
 /* One event that is owed to one endpoint. Slices belong to the arena of the claim. */
 struct outbox_delivery {
     struct uuid endpoint;
     struct uuid event;
     int64_t token;
-    uint32_t attempts;      /* that have ended */
-    uint32_t failures;      /* of the endpoint, in a row */
-    uint64_t failing_ms;    /* since the first of them */
-    struct slice url;       /* with a final NUL */
-    struct slice body;      /* to the byte what is sent */
-    struct slice sealed[2]; /* the secret, and the one before it while that is valid; NULL: none */
+    uint32_t attempts;   /* that have ended */
+    uint32_t failures;   /* of the endpoint, in a row */
+    uint64_t failing_ms; /* since the first of them */
+    struct slice url;    /* with a final NUL */
+    struct slice body;   /* to the byte what is sent */
+    struct slice
+        sealed[2]; /* the secret, and the one before while that is valid; NULL: none. Sealed
+                             with the 16 bytes of the endpoint's id as label (config/seal.h). */
 };
 
 struct outbox_claim {
@@ -52,8 +50,8 @@ struct outbox_outcome {
     const char *why;     /* why it was no success; NULL */
     uint32_t took_ms;
     uint64_t age_ms;          /* since it ended */
-    uint64_t retry_ms;        /* when it is due again */
-    uint64_t rest_ms;         /* for how long the endpoint rests; 0: it does not */
+    uint64_t retry_ms;        /* when it is due again, from its end on, */
+    uint64_t rest_ms;         /* and how long the endpoint rests; 0: it does not */
     const char *disabled_why; /* the endpoint is to be disabled; NULL */
 };
 

@@ -163,7 +163,8 @@ $$;
 comment on function mserve.webhook_drop is 'Drops up to so many deliveries that disabled endpoints were still owed; returns how many.';
 
 -- What attempts came to, each told at most once in one call. The outcome `released` is none: the
--- delivery is due again after retry_ms, and nothing was tried. Returns endpoints that this disabled.
+-- delivery is due again after retry_ms, and nothing was tried. All times count from the end of the
+-- attempt, age_ms ago. Returns endpoints that this disabled.
 create function mserve.webhook_record(p_endpoints uuid[], p_events uuid[], p_tokens bigint[],
   p_outcomes text[], p_statuses integer[], p_whys text[], p_took_ms integer[], p_ages_ms bigint[],
   p_retry_ms bigint[], p_rest_ms bigint[], p_disabled text[])
@@ -219,7 +220,7 @@ begin
           ended_at = case when c.outcome in ('delivered', 'failed', 'disabled')
               then v_now - c.age_ms * interval '1 ms' end,
           attempts = d.attempts + (c.outcome <> 'released')::integer,
-          due_at = v_now + coalesce(c.retry_ms, 0) * interval '1 ms',
+          due_at = v_now + (c.retry_ms - c.age_ms) * interval '1 ms',
           lease_until = null, token = null
         from counted c where d.endpoint = c.endpoint and d.event = c.event),
     health as (
@@ -231,7 +232,7 @@ begin
         from (select c.endpoint, count(*) filter (where c.outcome = 'delivered') as good,
                 count(*) filter (where c.outcome <> 'delivered')::integer as bad,
                 min(v_now - c.age_ms * interval '1 ms') as since,
-                coalesce(max(c.rest_ms), 0) as rest_ms
+                coalesce(max(c.rest_ms - c.age_ms) filter (where c.rest_ms > 0), 0) as rest_ms
               from counted c where c.outcome <> 'released' group by c.endpoint) h
         where e.endpoint = h.endpoint)
     select c.endpoint as endpoint, min(c.disabled) as why from counted c

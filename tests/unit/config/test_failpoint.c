@@ -259,10 +259,30 @@ static void test_a_log_that_cannot_be_is_refused(void **state)
 static void test_the_list_has_every_step_of_the_protocols(void **state)
 {
     static const char *const wanted[] = {
-        "job.inserted",      "produced",    "chunk.row",   "sealed",         "registered",
-        "claim.sent",        "claim.acked", "range.read",  "step",           "row.updated",
-        "partitions.locked", "copied",      "commit.sent", "acked",          "renewal",
-        "checkpoint",        "drain",       "burial",      "deltas.deleted", "fold.committed",
+        "job.inserted",
+        "produced",
+        "chunk.row",
+        "sealed",
+        "registered",
+        "claim.sent",
+        "claim.acked",
+        "range.read",
+        "step",
+        "row.updated",
+        "partitions.locked",
+        "copied",
+        "commit.sent",
+        "acked",
+        "renewal",
+        "checkpoint",
+        "drain",
+        "burial",
+        "deltas.deleted",
+        "fold.committed",
+        "webhook.claimed",
+        "webhook.sent",
+        "webhook.answered",
+        "webhook.recorded",
     };
     char *text = NULL;
     size_t size = 0;
