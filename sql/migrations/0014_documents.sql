@@ -52,9 +52,12 @@ comment on function mserve.job_add_documents is 'Says which lines of a job come 
 -- What counts is the newest accepted job of the series that has a document of this path: one that was
 -- changed and changed back is sent again, for its newest answer is that of other bytes. A line that
 -- failed is as good as done where a retry of it is done, and as good as running where one runs. What
--- waits for its cancellation or expiry does not run.
+-- waits for its cancellation or expiry does not run. (plpgsql: retried_lines is made in 0015.)
 create function mserve.series_documents(p_series text)
-returns table (path text, sha256 bytea, job uuid, runs boolean) language sql stable as $$
+returns table (path text, sha256 bytea, job uuid, runs boolean) language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  return query
   with newest as (
     select distinct on (d.path) d.path, d.sha256, d.job, d.first_line, d.parts,
       j.state = 'in_progress' and j.wish is null as runs, j.completed = j.lines as whole
@@ -70,6 +73,6 @@ returns table (path text, sha256 bytea, job uuid, runs boolean) language sql sta
           join mserve.retried_lines x on x.job = t.job and x.root_line = l.line
           left join mserve.results r on r.job = x.job and r.line = x.line
           where t.retry_root = n.job
-            and ((t.state = 'in_progress' and t.wish is null) or r.status = 'completed')))
-$$;
+            and ((t.state = 'in_progress' and t.wish is null) or r.status = 'completed')));
+end $$;
 comment on function mserve.series_documents is 'The documents of a series that need not be sent again unless they change: their lines all completed, or still run.';
