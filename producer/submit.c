@@ -299,7 +299,9 @@ static enum err open_job(struct submit *submit, const char *key)
                     "the idempotency key \"%s\" belongs to a job with other content; "
                     "choose another key",
                     key);
-    return rc == ERR_OK ? submit_check_same(submit) : rc;
+    if (rc == ERR_OK)
+        rc = submit_check_same(submit);
+    return rc == ERR_OK ? submit_set_webhook(submit) : rc;
 }
 
 /* Sends what the index lacks. A job that has ended is as it is. */
@@ -388,6 +390,8 @@ static enum err prepare(struct submit *submit)
         rc = check_output(submit);
     if (rc == ERR_OK)
         rc = cli_connect(submit->cli, true);
+    if (rc == ERR_OK)
+        rc = submit_find_webhook(submit);
     if (rc == ERR_OK)
         rc = tiers_load(submit->cli->db, &submit->tiers);
     return rc == ERR_OK ? validate(submit) : rc;

@@ -28,6 +28,7 @@ struct submit_options {
     bool renew;             /* --new */
     const char *on_invalid; /* "fail" or "skip" */
     const char *priority;
+    const char *webhook; /* name or URL of an endpoint */
     bool wait;
     const char *output;
     bool dry_run;

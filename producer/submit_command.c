@@ -26,6 +26,8 @@ static const struct option rows[] = {
      .sentence = "What lines that are not valid do: fail refuses the file, skip turns them into "
                  "failed rows.",
      .choices = "fail|skip"},
+    {"webhook", 0, OPTION_TEXT, "NAME|URL", &submit_typed.webhook,
+     .sentence = "An endpoint that hears how the job ends; `mserve webhook add` makes one."},
     {"wait", 0, OPTION_FLAG, NULL, &submit_typed.wait,
      .sentence = "Stays until the job has ended; the exit status says how."},
     {"output", 'o', OPTION_PATH, "FILE", &submit_typed.output,

@@ -1,7 +1,7 @@
 /*
  * submit_internal.h: between submit.c, which knows the order of things, submit_options.c, which
- * checks what was typed, submit_same.c, which compares it with a job that is there, and
- * submit_report.c, which tells people. Nobody else includes it.
+ * checks what was typed, submit_same.c, which compares it with a job that is there,
+ * submit_webhook.c, which knows who hears of it, and submit_report.c, which tells people. Nobody else includes it.
  */
 #ifndef MSERVE_PRODUCER_SUBMIT_INTERNAL_H
 #define MSERVE_PRODUCER_SUBMIT_INTERNAL_H
@@ -35,8 +35,9 @@ struct submit {
     struct scan scan;
     struct publisher *publisher;
     struct job job;
-    bool begun;  /* the job is there */
-    bool waited; /* for PostgreSQL, and said so, before it was */
+    struct uuid webhook; /* with options.webhook */
+    bool begun;          /* the job is there */
+    bool waited;         /* for PostgreSQL, and said so, before it was */
 };
 
 /* Checks the options that need no input; ERR_USAGE with a sentence. */
@@ -53,6 +54,12 @@ const char *submit_key(struct submit *submit);
  * other options, or for another topic than its tier has now.
  */
 enum err submit_check_same(struct submit *submit);
+
+/* The endpoint that --webhook names; ERR_NOT_FOUND or ERR_USAGE with a sentence. */
+enum err submit_find_webhook(struct submit *submit);
+
+/* After submit->job was opened: that endpoint hears of it; says so where the job keeps another. */
+enum err submit_set_webhook(struct submit *submit);
 
 /* Tells which lines are not valid; standard output gets them all with --json. */
 enum err submit_report_invalid(struct submit *submit);
