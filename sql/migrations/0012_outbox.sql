@@ -273,6 +273,7 @@ begin
         return next;
       end if;
       perform pg_notify('mserve_jobs', d.job::text);
+      perform pg_notify('mserve_job_' || mserve.hex(d.job), ''); -- who follows this one
     exception when check_violation then
       insert into mserve.job_deltas (job, completed, failed, cancelled, expired, input_tokens,
           cached_tokens, output_tokens, rows_ns, shared_ns, recompute_ns, lost_ns, lines)
