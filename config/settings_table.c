@@ -187,10 +187,11 @@ static const struct setting rows[] = {
      "A file with the key that seals the secrets of webhooks, which nobody but its owner and group may "
      "read; `mserve webhook key` makes one; empty: no webhooks."},
     {"webhook.http_hosts", LIST(S, webhook.http_hosts), "", NULL, NULL, NULL,
-     "Hosts to which events may go over http, unencrypted; all others are reached over https alone."},
+     "Hosts to which events may go over http, unencrypted, *.example.com for all under one; all others "
+     "are reached over https alone."},
     {"webhook.private_networks", LIST(S, webhook.private_networks), "", NULL, NULL, NULL,
-     "Networks that events may go to although they are not public: 10.1.0.0/16, fd00::/8; empty: "
-     "public addresses only."},
+     "Networks that events may go to although they are not public: 10.1.0.0/16, fd00::/8; the address "
+     "of a metadata service counts only when it is named alone; empty: public addresses only."},
     {"webhook.ports", LIST(S, webhook.ports), "443,80", NULL, NULL, NULL,
      "The ports that events may go to."},
     {"webhook.ca_file", PATH(S, webhook.ca_file), "", NULL, NULL, NULL,
