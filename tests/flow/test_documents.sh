@@ -120,6 +120,23 @@ like "$(said)" '^large.txt: has more than 1024 bytes.*submit.document_bytes_max'
 is "$(MSERVE_SUBMIT_LINE_BYTES_MAX=1KiB status "${submit[@]}" --include large.txt)" 2 "a line over its limit"
 like "$(said)" '^large.txt: its request has [0-9]* bytes.*submit.line_bytes_max' "too"
 
+# ---- memory is that of the largest document, not of all of them
+
+python3 - <<'PY'
+import io, tarfile
+text = b"all work and no play\n" * 10000
+with tarfile.open("big.tar", "w") as tar:
+    for i in range(600):
+        member = tarfile.TarInfo("%03d" % i)
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text))
+PY
+in_address_space() { (ulimit -v 114688 && exec mserve-submit "$@"); }
+is "$(status in_address_space --documents big.tar -T ask.json --dry-run)|$(grep -c '^big.tar: 600 requests' out)" "0|1" \
+    "126 MB of documents in an address space of 112 MB"
+is "$(status in_address_space --documents big.tar -T ask.json --include '00?' --dry-run)|$(grep -c '^big.tar: 10 requests' out)" "0|1" \
+    "or some of them"
+
 # ---- nothing to do
 
 find texts -type f -exec touch -d '2026-01-01 12:00' {} +
