@@ -177,13 +177,17 @@ static enum err judge(struct submit *submit)
     return ERR_OK;
 }
 
-/* The key that --new asks for: that of the newest job while it uploads, else one that nobody has. */
+/*
+ * The key that --new asks for: that of the newest job while it uploads, else one that nobody has. Of
+ * --changed also while it runs: documents of a job that has ended are here because something failed.
+ */
 static enum err renewed_key(struct submit *submit, const char *base, const char **ret)
 {
+    const char *query = submit->options->changed ? QUERY_DOCUMENTS_KEY : QUERY_JOB_KEY_NEWEST;
     struct db_result result = {0};
     char key[128];
     unsigned number = 0;
-    enum err rc = db_exec(submit->cli->db, QUERY_JOB_KEY_NEWEST, DB_PARAMS(db_text(base)), &result);
+    enum err rc = db_exec(submit->cli->db, query, DB_PARAMS(db_text(base)), &result);
 
     if (rc != ERR_OK)
         return rc;
@@ -229,7 +233,8 @@ static enum err choose_key(struct submit *submit, const char **ret)
         return ERR_OK;
     }
     *ret = submit_key(submit);
-    return submit->options->renew ? renewed_key(submit, *ret, ret) : missing_key(submit, *ret, ret);
+    return submit->options->renew || submit->options->changed ? renewed_key(submit, *ret, ret)
+                                                              : missing_key(submit, *ret, ret);
 }
 
 /* Kafka is asked before there is a row that says a job is coming, unless the job is there already. */
@@ -304,6 +309,18 @@ static enum err open_job(struct submit *submit, const char *key)
     return rc == ERR_OK ? submit_set_webhook(submit) : rc;
 }
 
+/* Before the seal; it may be done again, as all that a lost reply was about. */
+static enum err record_documents(struct submit *submit)
+{
+    struct patience patience = {.limit_ms = submit->cli->settings->submit.outage_max_ms};
+    enum err rc;
+
+    do
+        rc = submit_series_record(submit);
+    while (patience_try(&patience, submit->cli->db, rc));
+    return rc;
+}
+
 /* Sends what the index lacks. A job that has ended is as it is. */
 static enum err bring(struct submit *submit)
 {
@@ -317,12 +334,14 @@ static enum err bring(struct submit *submit)
         .publisher = strcmp(submit->job.topic, submit->tier->topic) == 0 ? submit->publisher : NULL,
     };
     char sent[32];
-    uint64_t count;
+    uint64_t count = 0;
     enum err rc;
 
     if (job_state_is_terminal(submit->job.state))
         return ERR_OK;
-    rc = upload_run(&options, &count);
+    rc = record_documents(submit);
+    if (rc == ERR_OK)
+        rc = upload_run(&options, &count);
     if (rc == ERR_LOST)
         rc = ERR_OK; /* sealed by another or ended: shown as it is */
     if (rc == ERR_OK && submit->job.sealed && count > 0)
@@ -433,6 +452,7 @@ enum err submit_run(struct cli *cli, const struct submit_options *options)
         say_try_again(&submit);
     scan_release(&submit.scan);
     submit_documents_close(submit.documents);
+    submit_series_release(&submit);
     input_close(submit.input);
     tiers_release(&submit.tiers);
     arena_release(&submit.arena);

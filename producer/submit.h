@@ -19,6 +19,10 @@ struct submit_options {
     struct option_list include, exclude;
     const char *since;
     const char *encoding;
+    uint32_t split_tokens; /* 0: documents are not cut */
+    uint32_t overlap;
+    const char *series;
+    bool changed;
     const char *tier;
     bool any_model;
     const char *endpoint;

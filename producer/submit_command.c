@@ -52,6 +52,20 @@ static const struct option rows[] = {
                  "2026-11-21T03:00."},
     {"encoding", 0, OPTION_TEXT, "NAME", &submit_typed.encoding,
      .sentence = "With --documents: what those that are not UTF-8 are in, as iconv(1) calls it."},
+    {"split-tokens", 0, OPTION_U32, "TOKENS", &submit_typed.split_tokens,
+     .sentence =
+         "With --documents: a longer one becomes parts of at most so many tokens, cut where a "
+         "paragraph ends, else a line, a sentence, a word.",
+     .min = 16, .max = UINT32_MAX},
+    {"overlap", 0, OPTION_U32, "TOKENS", &submit_typed.overlap,
+     .sentence = "With --split-tokens: about so many tokens at the end of a part come again in the "
+                 "next.",
+     .max = UINT32_MAX},
+    {"series", 's', OPTION_TEXT, "NAME", &submit_typed.series,
+     .sentence = "With --documents: the job is one of those of that name, as every night's is."},
+    {"changed", 0, OPTION_FLAG, NULL, &submit_typed.changed,
+     .sentence = "With --series: leaves out documents that the series has done or that still run, "
+                 "unless their bytes have changed."},
     {"config", 'c', OPTION_PATH, "FILE", &submit_config,
      .sentence = "The settings; else $MSERVE_CONFIG, ./config/mserve.yaml, "
                  "/etc/mserve/mserve.yaml."},

@@ -123,17 +123,23 @@ static enum err find_next(struct submit *submit, struct document *ret, bool *ret
     }
 }
 
-/* Where it is cut. */
+/* Where it is cut. An error was told. */
 static enum err split(struct submit *submit, const struct document *document,
                       const struct document_cut **ret, uint32_t *ret_count)
 {
-    static struct document_cut whole;
+    char why[WHY_BYTES] = "";
+    struct buffer text = {0};
+    enum err rc;
 
-    (void)submit;
-    whole = (struct document_cut){0, document->text.len};
-    *ret = &whole;
-    *ret_count = 1;
-    return ERR_OK;
+    log_catch(why, sizeof(why));
+    rc = document_split(submit->documents->splitter, document->text, ret, ret_count);
+    log_catch(NULL, 0);
+    if (rc == ERR_OK)
+        return ERR_OK;
+    buffer_printf(&text, "%s: it cannot be split: %s", document->path, why);
+    refuse(submit, text.data);
+    buffer_release(&text);
+    return rc;
 }
 
 /* The last part has the longest name. */
@@ -209,10 +215,10 @@ static enum err take(struct submit *submit, const struct document *document)
     struct submit_documents *documents = submit->documents;
     const struct document_cut *cuts;
     uint32_t count;
-    enum err rc = split(submit, document, &cuts, &count);
+    enum err rc;
 
-    if (rc != ERR_OK || !render(submit, document, cuts, count))
-        return rc;
+    if (split(submit, document, &cuts, &count) != ERR_OK || !render(submit, document, cuts, count))
+        return ERR_OK;
     if (documents->refused > 0 && !skips(submit))
         return ERR_OK; /* nothing will be sent: only who else is refused is of interest */
     rc = input_add(submit->input, documents->buffer.data, documents->buffer.len);
@@ -231,7 +237,7 @@ static enum err conclude(const struct submit *submit)
     if (documents->refused == 0)
         return ERR_OK;
     progress_number(documents->refused, refused);
-    if (skips(submit) && documents->count > 0) {
+    if (skips(submit) && documents->count + submit->series.unchanged + submit->series.running > 0) {
         fprintf(stderr, "%s documents were left out\n", refused);
         return ERR_OK;
     }
@@ -255,16 +261,32 @@ static void show(struct submit *submit, uint64_t number)
     progress_show(&submit->progress, "reading", number, 0, note, clock_mono_ns());
 }
 
+/* By the tier's own tokenizer, where its model lies on this machine too. */
+static enum err open_splitter(struct submit *submit)
+{
+    const struct settings_tier *tier =
+        settings_tier_find(submit->cli->settings, submit->tier->name);
+    struct document_split_options options = {
+        .tokens_max = submit->options->split_tokens,
+        .overlap = submit->options->overlap,
+        .model = tier != NULL ? tier->model : NULL,
+    };
+
+    return document_splitter_open(&options, &submit->documents->splitter);
+}
+
 enum err submit_documents_read(struct submit *submit)
 {
     struct document document;
     uint64_t number = 0;
     bool more = true;
-    enum err rc;
+    enum err rc = open_splitter(submit);
 
-    for (;;) {
+    if (rc == ERR_OK)
+        rc = submit_series_load(submit);
+    while (rc == ERR_OK) {
         rc = find_next(submit, &document, &more);
-        if (rc == ERR_OK && more)
+        if (rc == ERR_OK && more && !submit_series_leaves_out(submit, &document))
             rc = take(submit, &document);
         if (rc != ERR_OK || !more)
             break;
@@ -273,19 +295,27 @@ enum err submit_documents_read(struct submit *submit)
     progress_wipe(&submit->progress);
     if (submit->options->json && submit->documents->refused > 0 && !skips(submit))
         fputs("]}}\n", stdout); /* the list that print_json() began */
-    return rc == ERR_OK ? conclude(submit) : rc;
+    if (rc == ERR_OK)
+        rc = conclude(submit);
+    if (rc == ERR_OK)
+        submit_series_say(submit);
+    return rc;
 }
 
 enum err submit_documents_say_none(const struct submit *submit)
 {
     uint64_t passed_over = documents_passed_over(submit->documents->source);
-    struct buffer from = {0};
+    struct buffer from = {0}, left_out = {0};
 
+    submit_series_add_counts(submit, &left_out);
     utf8_add_printable(
         &from, (struct slice){submit->options->documents, strlen(submit->options->documents)});
     if (submit->options->json)
-        printf("{\"object\":\"batch.none\",\"documents\":0,\"passed_over\":%" PRIu64 "}\n",
-               passed_over);
+        printf("{\"object\":\"batch.none\",\"documents\":0,\"passed_over\":%" PRIu64
+               ",\"unchanged\":%" PRIu64 ",\"running\":%" PRIu64 "}\n",
+               passed_over, submit->series.unchanged, submit->series.running);
+    else if (left_out.len > 0)
+        printf("%s: nothing to do: %s; no job was made\n", from.data, left_out.data);
     else if (passed_over > 0)
         printf("%s: nothing to do: the options select none of its %" PRIu64
                " documents; no job was made\n",
@@ -293,6 +323,7 @@ enum err submit_documents_say_none(const struct submit *submit)
     else
         printf("%s: nothing to do: it has no documents; no job was made\n", from.data);
     buffer_release(&from);
+    buffer_release(&left_out);
     return cli_flush();
 }
 
@@ -326,6 +357,7 @@ void submit_documents_close(struct submit_documents *documents)
         return;
     documents_close(documents->source);
     document_template_free(documents->template);
+    document_splitter_close(documents->splitter);
     free(documents->item);
     arena_release(&documents->arena);
     buffer_release(&documents->buffer);

@@ -29,6 +29,7 @@ struct submit_document {
 struct submit_documents {
     struct documents *source;
     struct document_template *template;
+    struct document_splitter *splitter;
     struct submit_document *item; /* [count], by first_line; valid until it is closed */
     uint64_t count, cap;
     uint64_t lines;

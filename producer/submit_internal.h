@@ -11,6 +11,7 @@
 #include "producer/scan.h"
 #include "producer/submit.h"
 #include "producer/submit_documents.h"
+#include "producer/submit_series.h"
 #include "producer/tiers.h"
 #include "sql/job.h"
 
@@ -32,6 +33,7 @@ struct submit {
     const struct tier *tier; /* NULL: no tier answers to any model of the input */
     struct input *input;
     struct submit_documents *documents; /* NULL: the input is a file */
+    struct submit_series series;
     struct scan scan;
     struct publisher *publisher;
     struct job job;

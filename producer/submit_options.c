@@ -16,6 +16,7 @@ enum {
     METADATA_KEY_MAX = 64, /* characters */
     METADATA_VALUE_MAX = 512,
     KEY_BYTES_MAX = 255,
+    SERIES_MAX = 200, /* characters */
     PRIORITY_MAX = 1000,
 };
 
@@ -162,13 +163,31 @@ static enum err check_key(const struct submit_options *options)
     return ERR_OK;
 }
 
+static enum err check_series(const struct submit_options *options)
+{
+    const char *series = options->series;
+
+    if (options->changed && series == NULL)
+        return fail(ERR_USAGE, "--changed needs --series: changed since which jobs?");
+    if (options->changed && (options->renew || options->idempotency_key != NULL))
+        return fail(ERR_USAGE, "--changed makes a job of what is to be done; it takes neither "
+                               "--new nor --idempotency-key");
+    if (series != NULL && (series[0] == '\0' || !utf8_valid(slice_of(series)) ||
+                           characters(slice_of(series)) > SERIES_MAX))
+        return fail(ERR_USAGE, "--series must have 1 to %d characters of UTF-8", SERIES_MAX);
+    return ERR_OK;
+}
+
 static enum err check_documents(const struct submit_options *options)
 {
     bool more = options->template != NULL || options->include.count > 0 ||
-                options->exclude.count > 0 || options->since != NULL || options->encoding != NULL;
+                options->exclude.count > 0 || options->since != NULL || options->encoding != NULL ||
+                options->split_tokens > 0 || options->overlap > 0 || options->series != NULL ||
+                options->changed;
 
     if (options->documents == NULL && more)
-        return fail(ERR_USAGE, "--template, --include, --exclude, --since and --encoding are for "
+        return fail(ERR_USAGE, "--template, --include, --exclude, --since, --encoding, "
+                               "--split-tokens, --overlap, --series and --changed are for "
                                "--documents");
     if (options->documents == NULL && options->file == NULL)
         return fail(ERR_USAGE, "FILE|- is missing; mserve-submit --help says more.");
@@ -178,7 +197,7 @@ static enum err check_documents(const struct submit_options *options)
                     options->file);
     if (options->documents != NULL && options->template == NULL)
         return fail(ERR_USAGE, "--documents needs --template: what to ask of each document");
-    return ERR_OK;
+    return check_series(options);
 }
 
 static enum err check_together(const struct submit_options *options)
@@ -227,6 +246,8 @@ const char *submit_key(struct submit *submit)
                   submit->tier->name, submit->options->any_model, endpoint_url(submit->endpoint),
                   submit->window_ms, submit->priority);
     buffer_add(&text, submit->metadata.data, submit->metadata.len);
+    if (submit->options->series != NULL)
+        buffer_printf(&text, "\nseries %s", submit->options->series);
     sha256_of(buffer_slice(&text), digest);
     buffer_release(&text);
     snprintf(key, sizeof(key), "auto:%s", hex_encode(digest, sizeof(digest), hex));
