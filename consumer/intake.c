@@ -163,6 +163,7 @@ static enum err open_all(struct intake *intake)
     const struct intake_options *options = &intake->options;
     struct log_reader_options reader = {
         .kafka = &options->settings->kafka,
+        .client = "mserve-worker",
         .topic = options->topic,
         .group = options->group,
         .event_fd = intake->event_fd,

@@ -31,7 +31,7 @@
 
 #include "consumer/claims.h"
 #include "consumer/gauges.h"
-#include "consumer/log_reader.h"
+#include "producer/log_reader.h"
 #include "consumer/mailbox.h"
 #include "consumer/prepare.h"
 #include "consumer/recorder.h"

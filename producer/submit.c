@@ -264,7 +264,8 @@ static enum err reach_kafka(struct submit *submit, const char *key)
 /* A file name may be any bytes, a column may not. */
 static const char *clean_name(struct submit *submit)
 {
-    const char *name = input_name(submit->input);
+    const char *name = submit->options->input_name != NULL ? submit->options->input_name
+                                                           : input_name(submit->input);
     struct buffer text = {0};
     const char *clean;
 
@@ -306,6 +307,8 @@ static enum err open_job(struct submit *submit, const char *key)
                     key);
     if (rc == ERR_OK)
         rc = submit_check_same(submit);
+    if (rc == ERR_OK && submit->options->on_opened_cb != NULL)
+        rc = submit->options->on_opened_cb(submit->options->data, &submit->job);
     return rc == ERR_OK ? submit_set_webhook(submit) : rc;
 }
 
@@ -455,6 +458,21 @@ enum err submit_run(struct cli *cli, const struct submit_options *options)
     submit_series_release(&submit);
     input_close(submit.input);
     tiers_release(&submit.tiers);
+    arena_release(&submit.arena);
+    return rc;
+}
+
+enum err submit_show(struct cli *cli, const struct submit_options *options, const struct uuid *job,
+                     const char *tier)
+{
+    struct tier shown = {.name = tier};
+    struct submit submit = {.cli = cli, .options = options, .tier = &shown};
+    enum err rc;
+
+    progress_init(&submit.progress, false);
+    rc = job_get(cli->db, job, &submit.arena, &submit.job);
+    if (rc == ERR_OK)
+        rc = submit_report_job(&submit);
     arena_release(&submit.arena);
     return rc;
 }

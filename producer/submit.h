@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct job;
+
 /* As typed; NULL or 0 where nothing was. */
 struct submit_options {
     const char *file; /* "-": standard input; NULL: `documents` */
@@ -37,9 +39,20 @@ struct submit_options {
     const char *output;
     bool dry_run;
     bool json;
+
+    /* Not typed: what a part of mserve says that submits for somebody (retry.h). */
+    const char *input_name;     /* instead of the file's */
+    struct slice metadata_json; /* instead of `metadata` */
+    /* The job is there, and is not sealed before this is ERR_OK; may be called again. */
+    enum err (*on_opened_cb)(void *data, const struct job *job);
+    void *data;
 };
 
 /* `cli` has its settings. What the job became is the return value (errors.h). */
 enum err submit_run(struct cli *cli, const struct submit_options *options);
+
+/* Shows a job that is there, as submit_run() does at its end; of the options wait, output and json count. */
+enum err submit_show(struct cli *cli, const struct submit_options *options, const struct uuid *job,
+                     const char *tier);
 
 #endif

@@ -60,6 +60,7 @@ static enum err read_metadata(struct submit *submit)
     struct json *tree;
     enum err rc = ERR_OK;
 
+    submit->metadata = submit->options->metadata_json;
     if (pairs->count == 0)
         return ERR_OK;
     json_write_open(&json, '{');

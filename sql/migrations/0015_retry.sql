@@ -4,6 +4,8 @@ alter table mserve.jobs add column retry_of uuid, add column retry_root uuid;
 alter table mserve.jobs add constraint jobs_retry_has_root check ((retry_of is null) = (retry_root is null));
 comment on column mserve.jobs.retry_of is 'The job whose failed, cancelled or expired lines it repeats; null: none.';
 comment on column mserve.jobs.retry_root is 'The first job of that chain.';
+alter table mserve.jobs add column purged_at timestamptz;
+comment on column mserve.jobs.purged_at is 'When its rows were purged; counts, tokens and cost stay. Null: they were not.';
 create index jobs_of_chain on mserve.jobs (retry_root, job) where retry_root is not null;
 
 create table mserve.retried_lines (
@@ -17,6 +19,55 @@ comment on table mserve.retried_lines is 'Which line of the first job of its cha
 comment on column mserve.retried_lines.job is 'The retry.';
 comment on column mserve.retried_lines.line is 'Its line.';
 comment on column mserve.retried_lines.root_line is 'The line of jobs.retry_root.';
+
+-- --------------------------------------------------------------------------------------- retry ----
+
+-- The lines of a job with these outcomes. Invalid ones, which --on-invalid skip let pass, never ran and
+-- never will: their rows begin with the number of their line (producer/line_index.h).
+create function mserve.retry_lines(p_job uuid, p_status text[])
+returns table (line bigint, root_line bigint, status text, invalid boolean) language sql stable as $$
+  select r.line, coalesce(p.root_line, r.line), r.status,
+      coalesce(r.status = 'failed' and r.status_code = 400 and r.gpu_ns = 0
+        and r.response::text ~ '^[{]"error":[{]"message":"line [0-9]+: ', false)
+    from mserve.results r left join mserve.retried_lines p on p.job = r.job and p.line = r.line
+    where r.job = p_job and r.status = any(p_status)
+$$;
+comment on function mserve.retry_lines is 'Which lines of a job a retry may repeat, and which lines of the first job of the chain they are.';
+
+-- Says whose retry an upload is, and of which lines, before it is sealed: p_limit of them at a time,
+-- behind line p_after of the old job, of which p_done were taken; p_skipped are not. Again, by whomever: nothing changes.
+-- Returns the last line taken, null at the end, and how many lines the retry has so far.
+create function mserve.job_link_retry(p_job uuid, p_of uuid, p_status text[], p_skipped bigint[],
+  p_after bigint, p_done bigint, p_limit bigint, out last bigint, out done bigint)
+language plpgsql as $$
+declare
+  v_job mserve.jobs;
+begin
+  select * into v_job from mserve.jobs j
+    where j.job = p_job and mserve.is_mine(j.tenant) for update;
+  if not exists (select from mserve.jobs j where j.job = p_of and j.tenant = v_job.tenant) then
+    return;
+  end if;
+  if v_job.state = 'validating' and v_job.retry_of is null then
+    update mserve.jobs j set retry_of = p_of, retry_root = coalesce(o.retry_root, o.job),
+        webhook = coalesce(j.webhook, o.webhook)
+      from mserve.jobs o where j.job = p_job and o.job = p_of;
+    insert into mserve.audit_log (action, job, detail)
+      values ('retry', p_job, json_build_object('of', 'batch_' || mserve.hex(p_of)));
+  end if;
+  with next as (
+    select x.line, x.root_line, p_done - 1 + row_number() over (order by x.line) as number
+      from mserve.retry_lines(p_of, p_status) x
+      where x.line > p_after and not x.invalid and x.line <> all(p_skipped)
+      order by x.line limit p_limit),
+  added as (
+    insert into mserve.retried_lines (job, line, root_line)
+      select p_job, n.number, n.root_line from next n
+        where v_job.state = 'validating'
+      on conflict do nothing)
+  select max(n.line), p_done + count(*) into last, done from next n;
+end $$;
+comment on function mserve.job_link_retry is 'Links a job that is being uploaded to the job whose lines it repeats.';
 
 -- ------------------------------------------------------------------------------- pause, resume ----
 
@@ -79,4 +130,4 @@ create or replace function mserve.job_hold(p_job uuid) returns json language sql
 $$;
 comment on function mserve.job_hold is 'Why the job, or a part of it, does not run, {code, message, requests, chunks, since}; null when all of it does.';
 comment on column mserve.job_status.hold is 'paused: nothing of it runs until it is resumed; requests_missing: a part of it waits until the same file is submitted again; null: nothing of it is held.';
-comment on column mserve.audit_log.action is 'submit, seal, cancel, expire, abandon, missing (the log lost chunks), heal (they were sent again), pause, resume.';
+comment on column mserve.audit_log.action is 'submit, seal, cancel, expire, abandon, missing (the log lost chunks), heal (they were sent again), retry, pause, resume.';

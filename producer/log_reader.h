@@ -9,8 +9,8 @@
  * MEMORY Messages are the caller's to destroy, and soon: one that is kept pins its whole fetch.
  * Fetched ahead: at most fetch_ahead_kb for each partition.
  */
-#ifndef MSERVE_CONSUMER_LOG_READER_H
-#define MSERVE_CONSUMER_LOG_READER_H
+#ifndef MSERVE_PRODUCER_LOG_READER_H
+#define MSERVE_PRODUCER_LOG_READER_H
 
 #include "config/errors.h"
 #include "config/settings.h"
@@ -22,6 +22,7 @@
 
 struct log_reader_options {
     const struct settings_kafka *kafka;
+    const char *client; /* the program, as the broker's log has it */
     const char *topic;
     const char *group;       /* name under which offsets are committed, for tools that show lag */
     uint32_t fetch_ahead_kb; /* by partition; 0: 1,024 */

@@ -1,5 +1,5 @@
 /* log_reader.c: assign, seek, and a queue for each partition. */
-#include "consumer/log_reader.h"
+#include "producer/log_reader.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -79,7 +79,7 @@ static enum err connect_kafka(struct log_reader *reader, const struct log_reader
 {
     rd_kafka_conf_t *conf;
     char why[256];
-    enum err err = kafka_conf(options->kafka, "mserve-worker", &reader->trouble, &conf);
+    enum err err = kafka_conf(options->kafka, options->client, &reader->trouble, &conf);
 
     if (err)
         return err;
