@@ -139,7 +139,7 @@ enum err documents_read_file(int fd, uint64_t bytes_max, struct buffer *ret, con
         ret->len += n > 0 ? (size_t)n : 0;
     }
     if (fd < 0 || n < 0) {
-        *ret_why = errno == ENOENT ? "is not there any more" : strerror(errno);
+        *ret_why = errno == ENOENT ? "it is not there any more" : strerror(errno);
         rc = ERR_IO;
     } else if (ret->len > bytes_max) {
         rc = ERR_LIMIT;
