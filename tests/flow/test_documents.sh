@@ -142,7 +142,7 @@ is "$(status in_address_space --documents big.tar -T ask.json --include '00?' --
 find texts -type f -exec touch -d '2026-01-01 12:00' {} +
 is "$(status "${submit[@]}" --since 2026-01-02)|$(out)" \
     "0|texts: nothing to do: the options select none of its 6 documents; no job was made" "nothing has changed since then"
-is "$(status "${submit[@]}" --since 2026-01-02 --json)|$(out)" '0|{"object":"batch.none","documents":0,"passed_over":6}' "as JSON"
+is "$(status "${submit[@]}" --since 2026-01-02 --json)|$(out)" '0|{"object":"batch.none","documents":0,"passed_over":6,"unchanged":0,"running":0}' "as JSON"
 touch texts/größe.txt
 is "$(status "${submit[@]}" --since 1h --dry-run)|$(grep -c '^texts: 1 requests' out)" "0|1" "but one of them within the hour"
 mkdir empty
