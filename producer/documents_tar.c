@@ -100,12 +100,14 @@ enum err documents_tar_open(struct documents_stream *stream, void **ret)
 
     tar->stream = stream;
     tar->archive = archive_read_new();
+    /* `cat one.tar two.tar` has the files of both. */
     if (tar->archive == NULL || archive_read_support_filter_gzip(tar->archive) != ARCHIVE_OK ||
         archive_read_support_filter_zstd(tar->archive) != ARCHIVE_OK ||
         archive_read_support_filter_xz(tar->archive) != ARCHIVE_OK ||
         archive_read_support_filter_bzip2(tar->archive) != ARCHIVE_OK ||
         archive_read_support_format_tar(tar->archive) != ARCHIVE_OK ||
-        archive_read_set_options(tar->archive, "hdrcharset=UTF-8") != ARCHIVE_OK) {
+        archive_read_set_options(tar->archive, "hdrcharset=UTF-8,tar:read_concatenated_archives") !=
+            ARCHIVE_OK) {
         rc = fail(ERR_INTERNAL, "libarchive cannot read tar files here: %s",
                   tar->archive != NULL ? archive_error_string(tar->archive) : "no memory");
         tar_close(tar);

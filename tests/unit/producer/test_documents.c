@@ -421,6 +421,32 @@ static void test_a_tar_that_was_cut_is_one_error(void **state)
     }
 }
 
+/* Two tars in one file are all of their documents, and a cut second one is an error. */
+static void test_tars_in_a_row(void **state)
+{
+    static const struct member one[] = {{"a", "A", NULL, 0}},
+                               two[] = {{"b", "B", NULL, 0}, {"c", "C", NULL, 0}};
+    struct documents_options options = options_of("row.tar");
+    struct buffer row = {0};
+    size_t len[2];
+    char *data[2];
+
+    (void)state;
+    make_tar("one.tar", ARCHIVE_FILTER_NONE, false, one, COUNT(one));
+    make_tar("two.tar", ARCHIVE_FILTER_NONE, false, two, COUNT(two));
+    data[0] = slurp("one.tar", &len[0]);
+    data[1] = slurp("two.tar", &len[1]);
+    buffer_add(&row, data[0], len[0]);
+    buffer_add(&row, data[1], len[1]);
+    write_bytes("row.tar", row.data, row.len);
+    expect(&options, "a=A|b=B|c=C| -0");
+    write_bytes("row.tar", row.data, len[0] + 1024); /* behind b */
+    expect_part(&options, "a=A|b=B|!row.tar was cut off");
+    free(data[0]);
+    free(data[1]);
+    buffer_release(&row);
+}
+
 static void set_octal(char *field, int digits, unsigned long long value)
 {
     snprintf(field, (size_t)digits + 1, "%0*llo", digits, value);
@@ -558,6 +584,7 @@ int main(void)
         cmocka_unit_test(test_tars_are_read_in_their_order),
         cmocka_unit_test(test_hostile_names_are_names),
         cmocka_unit_test(test_a_tar_that_was_cut_is_one_error),
+        cmocka_unit_test(test_tars_in_a_row),
         cmocka_unit_test(test_sizes_that_a_header_claims_are_checked),
         cmocka_unit_test(test_a_list_names_files),
         cmocka_unit_test(test_sources_have_names),
