@@ -33,6 +33,7 @@ extern const struct command_group command_cost;    /* cost */
 extern const struct command_group command_dead;    /* dead-letter list, show, replay */
 extern const struct command_group command_watch;   /* watch */
 extern const struct command_group command_worker;  /* worker list, worker drain */
+extern const struct command_group command_tenant;  /* tenant list, add, …, erase */
 extern const struct command_group command_doctor;  /* doctor */
 extern const struct command_group command_webhook; /* webhook add, list, test, … */
 extern const struct command_group command_admin;   /* migrate, topics, check-config */

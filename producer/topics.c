@@ -361,6 +361,53 @@ enum err topics_look(const struct settings *settings, const char *topic, struct 
     return rc;
 }
 
+static int64_t config_ms(const rd_kafka_ConfigEntry_t **entries, size_t count, const char *name)
+{
+    const char *text = find_config(entries, count, name);
+
+    return text != NULL ? strtoll(text, NULL, 10) : -1;
+}
+
+static enum err read_keeps(struct admin *admin, const char *topic, struct topic_keeps *ret)
+{
+    const rd_kafka_ConfigResource_t *found;
+    const rd_kafka_ConfigEntry_t **entries;
+    rd_kafka_resp_err_t err;
+    rd_kafka_event_t *event;
+    size_t count;
+    char what[320];
+    enum err rc = ERR_OK;
+
+    snprintf(what, sizeof(what), "read the configuration of the topic %s", topic);
+    event = describe_topic(admin, topic, what, &found, &err, &rc);
+    if (event == NULL)
+        return rc;
+    if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        entries = rd_kafka_ConfigResource_configs(found, &count);
+        ret->retention_ms = config_ms(entries, count, "retention.ms");
+        ret->roll_ms = config_ms(entries, count, "segment.ms");
+    } else {
+        rc = kafka_fail(&admin->settings->kafka, &admin->trouble, what, err);
+    }
+    rd_kafka_event_destroy(event);
+    return rc;
+}
+
+enum err topics_keeps(const struct settings *settings, const char *topic, struct topic_keeps *ret)
+{
+    struct admin admin;
+    uint32_t partitions = 0;
+    enum err rc = admin_open(settings, &admin);
+
+    if (rc == ERR_OK)
+        rc = kafka_partitions(admin.client, &settings->kafka, &admin.trouble, topic, TIMEOUT_MS,
+                              &partitions);
+    if (rc == ERR_OK)
+        rc = partitions == 0 ? ERR_NOT_FOUND : read_keeps(&admin, topic, ret);
+    admin_close(&admin);
+    return rc;
+}
+
 /* Where workers tell of requests that killed them (consumer/dead_letters.h). */
 static enum err make_dead_letters(struct admin *admin)
 {

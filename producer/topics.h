@@ -31,4 +31,13 @@ struct topic_look {
  */
 enum err topics_look(const struct settings *settings, const char *topic, struct topic_look *ret);
 
+/* For how long what came to a topic can be read. */
+struct topic_keeps {
+    int64_t retention_ms; /* -1: for ever */
+    int64_t roll_ms;      /* Kafka deletes whole segments: how long one may be written to */
+};
+
+/* As Kafka says now, whatever the settings say. ERR_NOT_FOUND (not logged), ERR_BROKER, ERR_DENIED. */
+enum err topics_keeps(const struct settings *settings, const char *topic, struct topic_keeps *ret);
+
 #endif

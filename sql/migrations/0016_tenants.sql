@@ -148,6 +148,21 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function mserve.dead_letter_replayed is 'Says which job repeats a dead letter of the caller''s.';
 
+-- What a row of `workers` says of all tenants' jobs, of the caller's own.
+create function mserve.job_fleet(p_job uuid, out devices bigint, out wip_ns bigint, out price numeric,
+  out currency text, out kept_ns bigint)
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select count(*) filter (where w.closed_at is null),
+    coalesce(sum((w.wip_jobs->>p_job::text)::bigint), 0)::bigint,
+    case when count(distinct (w.price_per_hour, w.currency)) = 1 then max(w.price_per_hour) end,
+    max(w.currency),
+    (select coalesce(sum(c.gpu_ns), 0) from mserve.checkpoints c where c.job = p_job)::bigint
+  from mserve.jobs j join mserve.workers w on j.topic = any (w.topics) and w.device <> 'none'
+    and (w.closed_at is null or w.closed_at >= j.created_at)
+  where j.job = p_job and mserve.is_mine(j.tenant)
+$$;
+comment on function mserve.job_fleet is 'The devices that are there for a job, the device time that is in progress on them and in checkpoints, and what they cost an hour where all cost the same.';
+
 -- -------------------------------------------------------------------------------------- policies ----
 -- Row-level security is on for every table (mserve.secure() sees to it), so that a table without a
 -- policy shows nothing to anybody but the owner. Whether a row is seen is asked of the row's tenant, or
@@ -206,13 +221,14 @@ create function mserve.rights() returns table (kind text, object text, verbs tex
 language sql immutable as $$
   select r.kind, o.object, r.verbs from (values
     ('reader', 'select', '{schema_migrations,tenants,models,jobs,chunks,results,attempts,dead_letters,
-        documents,retried_lines,webhook_events,webhook_deliveries,webhook_attempts}'::text[]),
+        job_deltas,documents,retried_lines,webhook_events,webhook_deliveries,webhook_attempts}'::text[]),
     ('reader', 'select (worker, model, currency, capacity, price_per_hour, price_on_demand_per_hour)',
       '{workers}'),
     ('reader', 'select (endpoint, tenant, name, url, events, every_job, old_until, state, disabled_at,
         disabled_why, failing_since, failures, rest_until, delivered_at, created_at)',
       '{webhook_endpoints}'),
-    ('reader', 'execute', '{current_tenant,event_id,hex,job_hold,retry_lines,series_documents,unix_time}'),
+    ('reader', 'execute', '{current_tenant,event_id,hex,job_fleet,job_hold,retry_lines,
+        series_documents,unix_time}'),
     ('tenant', 'select', '{blobs}'),
     ('tenant', 'execute', '{blob_put,dead_letter_replayed,job_add_chunks,job_add_documents,job_cancel,
         job_heard,job_link_retry,job_open,job_seal,job_set_hold}'),
@@ -262,7 +278,8 @@ begin
     union all
     select format(case when c.relname in ('roles', 'tenants', 'schema_migrations') then 'select on %s'
         else 'select, insert, update, delete on %s' end, c.oid::regclass) from pg_class c
-      where c.relnamespace = 'mserve'::regnamespace and c.relkind in ('r', 'p') and p_kind = 'scheduler'
+      where c.relnamespace = 'mserve'::regnamespace and c.relkind in ('r', 'p')
+        and not c.relispartition and p_kind = 'scheduler'
     union all
     select format('execute on function %s', p.oid::regprocedure) from pg_proc p
       where p.pronamespace = 'mserve'::regnamespace and p_kind = 'scheduler'

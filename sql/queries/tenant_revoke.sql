@@ -1,0 +1,2 @@
+-- tenant.c, tenant_revoke: $1 role.
+select mserve.revoke_role($1);
