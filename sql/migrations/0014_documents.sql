@@ -30,7 +30,8 @@ returns text language plpgsql as $$
 declare
   v_job mserve.jobs;
 begin
-  select * into v_job from mserve.jobs j where j.job = p_job for no key update;
+  select * into v_job from mserve.jobs j
+    where j.job = p_job and mserve.is_mine(j.tenant) for no key update; -- 0016
   if not found or (v_job.lines is null and v_job.state <> 'validating') then
     return 'ended';
   end if;

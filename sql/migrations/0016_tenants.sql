@@ -148,6 +148,111 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function mserve.dead_letter_replayed is 'Says which job repeats a dead letter of the caller''s.';
 
+-- Webhooks of the caller's tenant; a sealed secret is for who has the key (config/seal.h). An event that
+-- a tenant could write itself might take the place of another's.
+create function mserve.webhook_add(p_endpoint uuid, p_name text, p_url text, p_events text[],
+  p_every_job boolean, p_secret bytea) returns void language sql
+security definer set search_path = pg_catalog, pg_temp as $$
+  insert into mserve.webhook_endpoints (endpoint, name, url, events, every_job, secret)
+    values (p_endpoint, p_name, p_url, coalesce(p_events,
+      '{batch.completed,batch.failed,batch.expired,batch.cancelled}'), p_every_job, p_secret)
+$$;
+comment on function mserve.webhook_add is 'Adds an endpoint of the caller''s tenant; p_events null: those of the ends of jobs.';
+
+create function mserve.webhook_enable(p_endpoint uuid) returns void language sql
+security definer set search_path = pg_catalog, pg_temp as $$
+  update mserve.webhook_endpoints e
+    set state = 'enabled', disabled_at = null, disabled_why = null, failing_since = null,
+      failures = 0, rest_until = '-infinity'
+    where e.endpoint = p_endpoint and e.tenant = mserve.current_tenant() and e.state = 'disabled'
+$$;
+comment on function mserve.webhook_enable is 'Enables an endpoint of the caller''s tenant; what it failed before counts no more.';
+
+create function mserve.webhook_disable_mine(p_endpoint uuid) returns boolean language sql
+security definer set search_path = pg_catalog, pg_temp as $$
+  select mserve.webhook_disable(e.endpoint, 'asked') from mserve.webhook_endpoints e
+    where e.endpoint = p_endpoint and e.tenant = mserve.current_tenant()
+$$;
+comment on function mserve.webhook_disable_mine is 'Disables an endpoint of the caller''s tenant.';
+
+create function mserve.webhook_rotate(p_endpoint uuid, p_secret bytea, p_overlap_ms bigint)
+returns void language sql
+security definer set search_path = pg_catalog, pg_temp as $$
+  update mserve.webhook_endpoints e
+    set old_secret = case when p_overlap_ms > 0 then e.secret end,
+      old_until = case when p_overlap_ms > 0
+        then clock_timestamp() + p_overlap_ms * interval '1 ms' end, secret = p_secret
+    where e.endpoint = p_endpoint and e.tenant = mserve.current_tenant()
+$$;
+comment on function mserve.webhook_rotate is 'Gives an endpoint of the caller''s tenant another secret; the old one signs too for so long.';
+
+create function mserve.webhook_pages_on(p_endpoint uuid) returns void language sql
+security definer set search_path = pg_catalog, pg_temp as $$
+  with wanted as (
+    select j.job from mserve.webhook_endpoints e join mserve.jobs j on j.tenant = e.tenant
+      where e.endpoint = p_endpoint and e.tenant = mserve.current_tenant() and e.state = 'enabled'
+        and 'request.completed' = any(e.events) and (e.every_job or j.webhook = e.endpoint)
+        and j.state in ('in_progress', 'cancelling') and not j.pages
+      order by j.job for no key update of j)
+  update mserve.jobs j set pages = true from wanted w where j.job = w.job
+$$;
+comment on function mserve.webhook_pages_on is 'Jobs under way tell of their rows from now on, if this endpoint wants that. Locked in the order in which the fold locks them.';
+
+create function mserve.webhook_test(p_endpoint uuid) returns setof uuid language sql
+security definer set search_path = pg_catalog, pg_temp as $$
+  with event as (
+    insert into mserve.webhook_events (event, tenant, type, detail)
+      select mserve.uuid7(), e.tenant, 'webhook.test', json_build_object('id', e.endpoint,
+          'object', 'webhook_endpoint', 'name', e.name,
+          'message', 'This is a test; nothing has happened.')
+        from mserve.webhook_endpoints e
+        where e.endpoint = p_endpoint and e.tenant = mserve.current_tenant()
+      returning event),
+  told as (
+    insert into mserve.webhook_deliveries (endpoint, event)
+      select p_endpoint, v.event from event v)
+  select v.event from event v cross join lateral pg_notify('mserve_webhooks', '') n
+$$;
+comment on function mserve.webhook_test is 'An event of no job, owed to one endpoint of the caller''s tenant; returns its id, no row: there is no such endpoint.';
+
+create function mserve.webhook_replay(p_endpoint uuid, p_event uuid, p_lost boolean, p_since_ms bigint)
+returns bigint language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  v_again bigint;
+begin
+  update mserve.webhook_deliveries d
+    set state = 'pending', attempts = 0, due_at = clock_timestamp(), ended_at = null,
+      lease_until = null, token = null
+    from mserve.webhook_endpoints e, mserve.webhook_events v
+    where e.endpoint = d.endpoint and v.event = d.event and e.tenant = mserve.current_tenant()
+      and e.state = 'enabled' and d.state <> 'pending'
+      and (p_endpoint is null or d.endpoint = p_endpoint)
+      and (p_event is null or d.event = p_event)
+      and (not p_lost or d.state in ('failed', 'dropped'))
+      and (p_since_ms is null or v.created_at >= clock_timestamp() - p_since_ms * interval '1 ms');
+  get diagnostics v_again = row_count;
+  if v_again > 0 then
+    perform pg_notify('mserve_webhooks', '');
+  end if;
+  return v_again;
+end $$;
+comment on function mserve.webhook_replay is 'Owes events of the caller''s tenant again, under the same ids, by a schedule that begins anew; returns how many.';
+
+create function mserve.webhook_of_job(p_job uuid, p_endpoint uuid, out is_set boolean, out name text)
+returns setof record language sql
+security definer set search_path = pg_catalog, pg_temp as $$
+  with changed as (
+    update mserve.jobs j set webhook = p_endpoint
+      where j.job = p_job and j.tenant = mserve.current_tenant() and j.state = 'validating'
+      returning j.webhook)
+  select coalesce((select true from changed), j.webhook is not distinct from p_endpoint), e.name
+    from mserve.jobs j
+      left join mserve.webhook_endpoints e on e.endpoint = j.webhook and e.tenant = j.tenant
+    where j.job = p_job and j.tenant = mserve.current_tenant()
+$$;
+comment on function mserve.webhook_of_job is 'The endpoint that is to hear of a job that is not sealed yet; whether it has this one now, and the name of the one it has.';
+
 -- What a row of `workers` says of all tenants' jobs, of the caller's own.
 create function mserve.job_fleet(p_job uuid, out devices bigint, out wip_ns bigint, out price numeric,
   out currency text, out kept_ns bigint)
@@ -229,9 +334,12 @@ language sql immutable as $$
       '{webhook_endpoints}'),
     ('reader', 'execute', '{current_tenant,event_id,hex,job_fleet,job_hold,retry_lines,
         series_documents,unix_time}'),
-    ('tenant', 'select', '{blobs}'),
-    ('tenant', 'execute', '{blob_put,dead_letter_replayed,job_add_chunks,job_add_documents,job_cancel,
-        job_heard,job_link_retry,job_open,job_seal,job_set_hold}'),
+    ('tenant', 'select', '{blobs,webhook_endpoints}'),
+    ('tenant', 'execute', '{blob_put,dead_letter_replayed}'),
+    ('tenant', 'execute', '{job_add_chunks,job_add_documents,job_cancel,job_heard,job_open,job_seal}'),
+    ('tenant', 'execute', '{job_link_retry,job_set_hold}'),
+    ('tenant', 'execute', '{webhook_add,webhook_disable_mine,webhook_enable,webhook_of_job,
+        webhook_pages_on,webhook_replay,webhook_rotate,webhook_test}'),
     ('worker', 'select', '{schema_migrations,models,jobs,blobs}'),
     ('worker', 'select, update', '{chunks,partitions}'),
     ('worker', 'select, insert, update', '{workers}'),

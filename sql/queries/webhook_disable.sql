@@ -1,3 +1,2 @@
 -- sql/webhook.c, webhook_disable: $1 endpoint.
-select mserve.webhook_disable(endpoint, 'asked') from mserve.webhook_endpoints
-  where endpoint = $1 and tenant = mserve.current_tenant();
+select mserve.webhook_disable_mine($1);

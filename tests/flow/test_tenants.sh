@@ -141,6 +141,7 @@ blobs                s s - s siud -
 checkpoints          - - - siud siud -
 chunks               s s s su siud -
 dead_letters         s s s si siud -
+document_results     s s s - s -
 documents            s s s - siud -
 job_attempts         s s s - s -
 job_bill             s s s - s -
@@ -148,6 +149,7 @@ job_cost             s s s - s -
 job_deltas           s s s i siud -
 job_status           s s s - s -
 jobs                 s s s s siud -
+latest_results       s s s - s -
 ledger_check         - - - - s -
 models               s s s s siud -
 partitions           - - - su siud -
@@ -160,7 +162,7 @@ suspects             - - - siud siud -
 tenants              s s s - s -
 webhook_attempts     s s s - siud -
 webhook_deliveries   s s s - siud -
-webhook_endpoints    S S S - siud -
+webhook_endpoints    s s S - siud -
 webhook_events       s s s - siud -
 webhook_pages        - - - - siud -
 worker_ledger        - - - si siud -
@@ -203,7 +205,7 @@ is "$(sql "select string_agg(relname, ' ' order by relname collate \"C\") from p
            and relkind in ('r', 'p', 'v') and not relispartition and has_any_column_privilege('$red', c.oid, 'select')
            and not exists (select from pg_attribute where attrelid = c.oid and attname in ('tenant', 'job', 'endpoint'))")" \
     "bill_prices models schema_migrations workers" "what it sees beside these is nobody's"
-like "$(sql_as $red "select secret from mserve.webhook_endpoints")" "permission denied" "sealed secrets are not read"
+like "$(sql_as $look "select secret from mserve.webhook_endpoints")" "permission denied" "a reader does not read sealed secrets"
 like "$(sql_as $red "select token, host from mserve.workers")" "permission denied" "nor what workers prove themselves with"
 
 # A function that costs nothing and tells of each row it is asked of; as dear as it likes to a view.
@@ -227,8 +229,8 @@ may_call() {
     sql "select string_agg(proname, ' ' order by proname collate \"C\") from (select distinct proname from pg_proc p
          where pronamespace = 'mserve'::regnamespace and has_function_privilege('$1', p.oid, 'execute')) f"
 }
-is "$(may_call $look)" "current_tenant event_id hex job_fleet job_hold unix_time" "functions of readers"
-is "$(may_call $red)" "blob_put current_tenant dead_letter_replayed event_id hex job_add_chunks job_cancel job_fleet job_heard job_hold job_open job_seal job_set_hold unix_time" \
+is "$(may_call $look)" "current_tenant event_id hex job_fleet job_hold series_documents unix_time" "functions of readers"
+is "$(may_call $red)" "blob_put current_tenant dead_letter_replayed event_id hex job_add_chunks job_add_documents job_cancel job_fleet job_heard job_hold job_open job_seal job_set_hold series_documents unix_time webhook_add webhook_disable_mine webhook_enable webhook_of_job webhook_pages_on webhook_replay webhook_rotate webhook_test" \
     "functions of tenants"
 is "$(may_call $nobody)" '' "of strangers"
 is "$(may_call $fleet)" "bury_proven bury_vanished bury_worker check_accepted claim_partitions commit_batch current_tenant dead_letter_add hex mark_missing random_token release_partitions unix_time uuid7" \
@@ -239,13 +241,19 @@ sql "insert into mserve.jobs (tenant, idempotency_key, content_sha256, input_nam
        chunk_lines_max, chunk_bytes_max, completion_window, expires_at)
      values ('blue', 'open', '', 'x', '/v1/completions', 'sim', 't', 1, 0, 16, 1000, '1h', now() + interval '1 h')"
 open_id=$(sql "select job from mserve.jobs where idempotency_key = 'open'")
-blue_is() { sql "select md5(string_agg(j::text, '' order by job)), (select count(*) from mserve.chunks where job = '$open_id') from mserve.jobs j where tenant = 'blue'"; }
+blue_is() { sql "select md5(string_agg(j::text, '' order by job)), (select count(*) from mserve.chunks where job = '$open_id'),
+    (select string_agg(e::text, '') from mserve.webhook_endpoints e where tenant = 'blue'), (select string_agg(d::text, '') from mserve.webhook_deliveries d) from mserve.jobs j where tenant = 'blue'"; }
 before=$(blue_is)
 is "$(sql_as $red "select mserve.job_cancel('$open_id') is null")" t "cancelling another's finds none"
 is "$(sql_as $red "select mserve.job_seal('$open_id', 0, 0, 0)")" ended "sealing"
 is "$(sql_as $red "select mserve.job_add_chunks('$open_id', '{0}', '{0}', '{1}', '{0}', '{0}', '{0}', '{1}', array[''::bytea], array[''::bytea], '{1}')")" f "adding to it"
 is "$(sql_as $red "select mserve.job_heard('$open_id'), (mserve.job_set_hold('$open_id', 'paused')).state is null,
     mserve.job_hold('$open_id') is null, (mserve.job_fleet('$open_id')).devices, mserve.dead_letter_replayed('$blue_id', 900, 'open')")" "|t|t|0|" "and all else"
+is "$(sql_as $red "select mserve.job_add_documents('$open_id', 's', '{0}', '{1}', '{x}', array[''::bytea])")" ended "nor documents"
+hook=$(sql "select endpoint from mserve.webhook_endpoints where tenant = 'blue'")
+is "$(sql_as $red "select mserve.webhook_disable_mine('$hook'), mserve.webhook_rotate('$hook', 'x', 0), mserve.webhook_pages_on('$hook'), mserve.webhook_enable('$hook'),
+    mserve.webhook_replay('$hook', null, false, null), (select count(*) from mserve.webhook_test('$hook')), (select count(*) from mserve.webhook_of_job('$open_id', '$hook'))")" \
+    "||||0|0|0" "nor webhooks"
 is "$(blue_is)" "$before" "and nothing has changed"
 is "$(sql_as $red "select made, job <> '$open_id' from mserve.job_open('open', '', 'x', '/v1/completions', 'sim', null, 't', 1, 16, 1000, '1h', 3600000, null, 0)")" \
     "t|t" "the same key is another job of its own"
