@@ -229,8 +229,8 @@ may_call() {
     sql "select string_agg(proname, ' ' order by proname collate \"C\") from (select distinct proname from pg_proc p
          where pronamespace = 'mserve'::regnamespace and has_function_privilege('$1', p.oid, 'execute')) f"
 }
-is "$(may_call $look)" "current_tenant event_id hex job_fleet job_hold series_documents unix_time" "functions of readers"
-is "$(may_call $red)" "blob_put current_tenant dead_letter_replayed event_id hex job_add_chunks job_add_documents job_cancel job_fleet job_heard job_hold job_open job_seal job_set_hold series_documents unix_time webhook_add webhook_disable_mine webhook_enable webhook_of_job webhook_pages_on webhook_replay webhook_rotate webhook_test" \
+is "$(may_call $look)" "current_tenant event_id hex job_fleet job_hold retry_lines series_documents unix_time" "functions of readers"
+is "$(may_call $red)" "blob_put current_tenant dead_letter_replayed event_id hex job_add_chunks job_add_documents job_cancel job_fleet job_heard job_hold job_link_retry job_open job_seal job_set_hold retry_lines series_documents unix_time webhook_add webhook_disable_mine webhook_enable webhook_of_job webhook_pages_on webhook_replay webhook_rotate webhook_test" \
     "functions of tenants"
 is "$(may_call $nobody)" '' "of strangers"
 is "$(may_call $fleet)" "bury_proven bury_vanished bury_worker check_accepted claim_partitions commit_batch current_tenant dead_letter_add hex mark_missing random_token release_partitions unix_time uuid7" \
@@ -250,6 +250,9 @@ is "$(sql_as $red "select mserve.job_add_chunks('$open_id', '{0}', '{0}', '{1}',
 is "$(sql_as $red "select mserve.job_heard('$open_id'), (mserve.job_set_hold('$open_id', 'paused')).state is null,
     mserve.job_hold('$open_id') is null, (mserve.job_fleet('$open_id')).devices, mserve.dead_letter_replayed('$blue_id', 900, 'open')")" "|t|t|0|" "and all else"
 is "$(sql_as $red "select mserve.job_add_documents('$open_id', 's', '{0}', '{1}', '{x}', array[''::bytea])")" ended "nor documents"
+is "$(sql_as $red "select (r).last is null, (select count(*) from mserve.retry_lines('$blue_id', '{completed}')),
+    (select count(*) from mserve.series_documents('$marker')) from (select mserve.job_link_retry('$open_id', '$blue_id', '{completed}', '{}', -1, 0, 10) r) r")" \
+    "t|0|1" "nor is it retried, and a series is its own"
 hook=$(sql "select endpoint from mserve.webhook_endpoints where tenant = 'blue'")
 is "$(sql_as $red "select mserve.webhook_disable_mine('$hook'), mserve.webhook_rotate('$hook', 'x', 0), mserve.webhook_pages_on('$hook'), mserve.webhook_enable('$hook'),
     mserve.webhook_replay('$hook', null, false, null), (select count(*) from mserve.webhook_test('$hook')), (select count(*) from mserve.webhook_of_job('$open_id', '$hook'))")" \
