@@ -6,7 +6,7 @@
 
 #include <openssl/evp.h>
 
-enum { DATA_BYTES_MAX = 1 << 20 };
+enum { DATA_BYTES_MAX = 1 << 26 };
 
 void base64_add(struct buffer *buffer, const void *data, size_t len)
 {

@@ -11,7 +11,7 @@
 
 enum { BASE64_TEXT_MAX = 8192 };
 
-/* `len` is at most 1 MiB. */
+/* `len` is at most 64 MiB. */
 void base64_add(struct buffer *buffer, const void *data, size_t len);
 
 /* False: no base64, longer than BASE64_TEXT_MAX, or of more than `size` bytes. */

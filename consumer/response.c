@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config/base64.h"
 #include "config/json.h"
 #include "config/utf8.h"
 #include "sql/work.h"
@@ -128,28 +129,11 @@ static void write_chat(struct buffer *out, const struct task *task,
     write_tail(out, task, frame);
 }
 
-static void write_base64(struct buffer *out, const void *data, size_t len)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *bytes = data;
-
-    for (size_t i = 0; i < len; i += 3) {
-        size_t left = len - i;
-        uint32_t three = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
-                         (left > 2 ? bytes[i + 2] : 0);
-
-        buffer_add_byte(out, digits[three >> 18]);
-        buffer_add_byte(out, digits[three >> 12 & 63]);
-        buffer_add_byte(out, left > 1 ? digits[three >> 6 & 63] : '=');
-        buffer_add_byte(out, left > 2 ? digits[three & 63] : '=');
-    }
-}
-
 static void write_vector(struct buffer *out, const struct task *task)
 {
     if (task->embedding_base64) {
         buffer_add_byte(out, '"');
-        write_base64(out, task->embedding, task->embedding_len * sizeof(float));
+        base64_add(out, task->embedding, task->embedding_len * sizeof(float));
         buffer_add_byte(out, '"');
         return;
     }
