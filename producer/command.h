@@ -28,6 +28,7 @@ struct command_group {
 extern const struct command_group command_jobs;    /* get, list, cancel */
 extern const struct command_group command_hold;    /* pause, resume */
 extern const struct command_group command_retry;   /* retry */
+extern const struct command_group command_purge;   /* purge */
 extern const struct command_group command_results; /* results, errors */
 extern const struct command_group command_cost;    /* cost */
 extern const struct command_group command_dead;    /* dead-letter list, show, replay */

@@ -12,9 +12,9 @@ enum { COMMANDS_MAX = 32 };
 const char *command_config;
 
 static const struct command_group *const groups[] = {
-    &command_jobs,    &command_watch,  &command_hold,   &command_retry,
-    &command_results, &command_cost,   &command_worker, &command_dead,
-    &command_webhook, &command_tenant, &command_doctor, &command_admin,
+    &command_jobs,   &command_watch,  &command_hold,  &command_retry,   &command_results,
+    &command_cost,   &command_worker, &command_dead,  &command_webhook, &command_tenant,
+    &command_doctor, &command_purge,  &command_admin,
 };
 
 static enum err run_completion(struct cli *cli, const struct options_rest *rest);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FOLDING_MS_MAX = 10000, SIGHT_MS = 5000 };
+enum { FOLDING_MS_MAX = 10000, SIGHT_MS = 5000, AHEAD_MS = 600000 };
 
 struct scheduler {
     struct scheduler_options options;
@@ -21,6 +21,7 @@ struct scheduler {
     uint64_t sighted_ns; /* when the queue was last looked at, for the metrics */
     int64_t oldest;      /* delta then; 0: none */
     uint64_t oldest_ns;  /* since when it is seen */
+    uint64_t ahead_ns;   /* when partitions of the months to come were last seen to; 0: never */
 };
 
 enum err scheduler_open(const struct scheduler_options *options, struct scheduler **ret)
@@ -146,6 +147,22 @@ static void take_sight(struct scheduler *scheduler, uint64_t now_ns)
     db_result_release(&sight);
 }
 
+/* Rows find their place without it, too; but only whole months are purged at once. */
+static void see_to_months(struct scheduler *scheduler, uint64_t now_ns)
+{
+    struct db_result said = {0};
+
+    if (scheduler->ahead_ns != 0 &&
+        now_ns - scheduler->ahead_ns < AHEAD_MS * (uint64_t)CLOCK_NS_PER_MS)
+        return;
+    scheduler->ahead_ns = now_ns;
+    if (db_exec(scheduler->db, QUERY_SCHEDULER_AHEAD, DB_NO_PARAMS, &said))
+        return;
+    if (!db_is_null(&said, 0, 0))
+        log_debug("months.ahead", "msg=\"%s\"", db_get_slice(&said, 0, 0).data);
+    db_result_release(&said);
+}
+
 enum err scheduler_round(struct scheduler *scheduler, bool (*stop)(void))
 {
     const struct scheduler_options *options = &scheduler->options;
@@ -164,6 +181,8 @@ enum err scheduler_round(struct scheduler *scheduler, bool (*stop)(void))
     metrics_set(METRIC_ACTIVE, 0, active);
     if (!rc)
         take_sight(scheduler, clock_mono_ns());
+    if (!rc && active)
+        see_to_months(scheduler, clock_mono_ns());
     if (!rc && active)
         rc = lease_bury_expired(scheduler->db, NULL);
     if (!rc && active) {

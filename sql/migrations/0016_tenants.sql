@@ -17,7 +17,8 @@ comment on column mserve.blobs.tenant is 'Whose body it is.';
 create function mserve.blob_put(p_sha256 bytea, p_body bytea) returns void language sql
 security definer set search_path = pg_catalog, pg_temp as $$
   insert into mserve.blobs (sha256, body) values (p_sha256, p_body)
-    on conflict (tenant, sha256) do nothing
+    on conflict (tenant, sha256) do update set created_at = clock_timestamp()
+      where blobs.created_at < clock_timestamp() - interval '1 hour'
 $$;
 comment on function mserve.blob_put is 'Keeps a body, compressed, for the caller''s tenant.';
 
@@ -326,7 +327,8 @@ create function mserve.rights() returns table (kind text, object text, verbs tex
 language sql immutable as $$
   select r.kind, o.object, r.verbs from (values
     ('reader', 'select', '{schema_migrations,tenants,models,jobs,chunks,results,attempts,dead_letters,
-        job_deltas,documents,retried_lines,webhook_events,webhook_deliveries,webhook_attempts}'::text[]),
+        job_deltas,documents,purged_costs,retried_lines,webhook_events,webhook_deliveries,
+        webhook_attempts}'::text[]),
     ('reader', 'select (worker, model, currency, capacity, price_per_hour, price_on_demand_per_hour)',
       '{workers}'),
     ('reader', 'select (endpoint, tenant, name, url, events, every_job, old_until, state, disabled_at,

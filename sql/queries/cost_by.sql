@@ -33,7 +33,9 @@ bill as (
   union all
   select 2, null, p.currency, (select count(*) from mserve.results r join mserve.bill_prices q
         on q.worker = r.worker and q.currency = p.currency
-      where date_trunc('month', r.finished_at at time zone 'UTC') = $3::date),
+      where date_trunc('month', r.finished_at at time zone 'UTC') = $3::date)
+      + (select coalesce(sum(u.requests), 0) from mserve.purged_costs u join mserve.bill_prices q
+        on q.worker = u.worker and q.currency = p.currency where u.month = $3::date and u.why is null),
     sum(l.rows_ns), sum(l.shared_ns), sum(l.recompute_ns), sum(l.lost_ns), sum(l.overhead_ns),
     sum(l.idle_ns), sum(l.wip_ns + l.handed_over_ns - l.taken_over_ns),
     round(sum(l.held_ns * p.price_per_ns), 2), round(sum(l.held_ns * p.on_demand_per_ns), 2),
