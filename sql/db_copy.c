@@ -46,7 +46,7 @@ static void add_value(struct buffer *text, const struct db_param *param)
         buffer_add_text(text, "}'::bigint[])");
         break;
     default:
-        assert(!"a parameter of COPY is a number or an id");
+        assert(false && "a parameter of COPY is a number or an id");
         abort();
     }
 }
