@@ -220,12 +220,23 @@ static enum err connect_again(struct deliver *deliver)
     if (clerk->db && db_is_open(clerk->db))
         return ERR_OK;
     rc = clerk->db ? db_reopen(clerk->db) : db_open(&deliver->options.db, &clerk->db);
-    return rc ? rc : migrate_check(clerk->db);
+    if (!rc)
+        rc = migrate_check(clerk->db);
+    return rc ? rc : db_listen(clerk->db, "mserve_webhooks");
 }
 
 static bool is_draining(const struct clerk *clerk)
 {
     return clerk->drain_until_ns != 0;
+}
+
+/* Whether somebody wrote an event. What goes wrong here the next statement sees. */
+static void hear(struct clerk *clerk, uint32_t timeout_ms)
+{
+    bool heard = false;
+
+    if (!db_wait_notice(clerk->db, timeout_ms, &heard) && heard)
+        clerk->claim_ns = earlier(clerk->claim_ns, clerk->claim_not_before_ns);
 }
 
 static enum err make_round(struct deliver *deliver)
@@ -237,6 +248,8 @@ static enum err make_round(struct deliver *deliver)
     rc = connect_again(deliver);
     if (!rc)
         rc = record(clerk);
+    if (!rc)
+        hear(clerk, 0); /* what came with the answers to queries */
     if (!rc && !is_draining(clerk) && room_of(deliver) > 0 && clock_mono_ns() >= clerk->claim_ns)
         rc = claim(deliver);
     if (!rc && !is_draining(clerk) && clock_mono_ns() >= clerk->sight_ns)
@@ -271,12 +284,20 @@ static uint64_t pause_ns(const struct deliver *deliver, uint64_t now_ns)
 
 static void wait_for_work(struct deliver *deliver, uint64_t pause)
 {
-    struct pollfd fd = {.fd = deliver->wake_clerk, .events = POLLIN};
+    struct clerk *clerk = &deliver->clerk;
+    struct pollfd fds[] = {
+        {.fd = deliver->wake_clerk, .events = POLLIN},
+        {.fd = clerk->db ? db_socket(clerk->db) : -1, .events = POLLIN}, /* -1 is passed over */
+    };
     struct timespec timeout = {(time_t)(pause / CLOCK_NS_PER_S), (long)(pause % CLOCK_NS_PER_S)};
     uint64_t count;
 
-    if (ppoll(&fd, 1, &timeout, NULL) > 0 && read(deliver->wake_clerk, &count, sizeof(count)) < 0)
+    if (ppoll(fds, 2, &timeout, NULL) <= 0)
+        return;
+    if (fds[0].revents && read(deliver->wake_clerk, &count, sizeof(count)) < 0)
         log_debug("webhook.wake", "why=\"nothing there\"");
+    if (fds[1].revents)
+        hear(clerk, 1);
 }
 
 /* What is under way may take a moment yet; then the loop is told to let go. */

@@ -194,10 +194,11 @@ static void set_safety(struct exchange *exchange, const struct settings_webhook 
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (settings->ca_file[0]) {
+    if (settings->ca_file[0])
         curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca_file);
+    /* Certificates that are in one file are read once and kept, those of a folder with each connection. */
+    if (settings->ca_file[0] || curl_version_info(CURLVERSION_NOW)->cainfo)
         curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-    }
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket_cb);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, exchange);
@@ -206,6 +207,8 @@ static void set_safety(struct exchange *exchange, const struct settings_webhook 
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)SENDER_CONNECT_MS);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)settings->timeout_ms);
+    /* It would be gone through with each request: ten thousand names, ten thousand times. */
+    curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
     /* Or the end of a time-out would wait for the name server that caused it. */
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 }

@@ -4,9 +4,11 @@
 -- lease, so whoever dies with a delivery makes it due again by doing nothing. What an attempt came to
 -- is known by the token of its claim: told twice it counts once, told too late it changes nothing,
 -- except that a success is a success.
+--
+-- The tables are empty one minute and full the next, and statistics tell of neither; so the functions say
+-- how they are to be planned: by index, from endpoint to endpoint. An index on due_at alone would be worse
+-- than none: the planner would look for one endpoint's next delivery among a million of another's.
 
-create index webhook_deliveries_due_first on mserve.webhook_deliveries (due_at)
-  where state = 'pending';
 create index webhook_deliveries_leased on mserve.webhook_deliveries (endpoint, lease_until)
   where lease_until is not null;
 create index webhook_endpoints_disabled on mserve.webhook_endpoints (endpoint)
@@ -27,18 +29,22 @@ comment on column mserve.webhook_attempts.token is 'Of the claim under which it 
 -- again. What a locked one is owed, and how much room it has, is looked at in a later statement, which
 -- sees what whoever held the lock before has committed.
 create function mserve.webhook_ready(p_limit integer, p_after uuid, p_upto uuid, p_break_after integer,
-  p_failing boolean, p_now timestamptz) returns uuid[] language sql volatile as $$
-  select coalesce(array_agg(r.endpoint), '{}') from (
+  p_failing boolean, p_now timestamptz) returns uuid[] language plpgsql
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+  set jit = off set plan_cache_mode = force_generic_plan as $$
+begin
+  return (select coalesce(array_agg(r.endpoint), '{}') from (
     select e.endpoint from mserve.webhook_endpoints e
         cross join lateral (select from mserve.webhook_deliveries d
-          where d.endpoint = e.endpoint and d.state = 'pending' and d.due_at <= p_now limit 1) due
+          where d.endpoint = e.endpoint and d.state = 'pending' and d.due_at <= p_now
+          order by d.due_at limit 1) due
         cross join lateral (select count(*) as count from mserve.webhook_deliveries d
           where d.endpoint = e.endpoint and d.lease_until > p_now) leased
       where e.endpoint > p_after and e.endpoint <= p_upto and e.state = 'enabled'
         and e.rest_until <= p_now and (p_failing or e.failures = 0)
         and leased.count < case when e.failures >= p_break_after then 1 else 4 end
-      order by e.endpoint limit p_limit for no key update of e skip locked) r
-$$;
+      order by e.endpoint limit p_limit for no key update of e skip locked) r);
+end $$;
 comment on function mserve.webhook_ready is 'Locks and returns endpoints to which something is due.';
 
 -- At most p_limit deliveries, one of each endpoint before a second one of any, from the endpoint behind
@@ -47,7 +53,10 @@ comment on function mserve.webhook_ready is 'Locks and returns endpoints to whic
 create function mserve.webhook_claim(p_limit integer, p_lease_ms bigint, p_token bigint, p_after uuid,
   p_break_after integer, p_failing boolean)
 returns table (endpoint uuid, event uuid, attempts integer, url text, secret bytea, old_secret bytea,
-  failures integer, failing_ms bigint, body text) language plpgsql as $$
+  failures integer, failing_ms bigint, body text) language plpgsql
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+  set enable_hashjoin = off set enable_mergejoin = off
+  set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := clock_timestamp();
@@ -58,10 +67,6 @@ declare
   v_events uuid[];
   v_bare uuid[];
 begin
-  if not exists (select from mserve.webhook_deliveries d
-                 where d.state = 'pending' and d.due_at <= v_now) then
-    return;
-  end if;
   v_ready := mserve.webhook_ready(p_limit, p_after, 'ffffffff-ffff-ffff-ffff-ffffffffffff',
     p_break_after, p_failing, v_now);
   if cardinality(v_ready) < p_limit then
@@ -72,23 +77,21 @@ begin
     return;
   end if;
   v_each := p_limit / cardinality(v_ready);
-  with claimed as (
-    update mserve.webhook_deliveries d
-      set token = p_token, lease_until = v_until, due_at = v_until
-      from unnest(v_ready) r (endpoint)
-        join mserve.webhook_endpoints e on e.endpoint = r.endpoint
-        cross join lateral (select count(*) as count from mserve.webhook_deliveries d
-          where d.endpoint = e.endpoint and d.lease_until > v_now) leased
-        cross join lateral (
-          select o.event from mserve.webhook_deliveries o
-            where o.endpoint = e.endpoint and o.state = 'pending' and o.due_at <= v_now
-            order by o.due_at
-            limit greatest(0, least(v_each,
-              case when e.failures >= p_break_after then 1 else 4 end - leased.count))
-            for no key update skip locked) o
-      where d.endpoint = e.endpoint and d.event = o.event
-      returning d.endpoint, d.event)
-  select array_agg(c.endpoint), array_agg(c.event) into v_endpoints, v_events from claimed c;
+  select array_agg(e.endpoint), array_agg(o.event) into v_endpoints, v_events
+    from unnest(v_ready) r (endpoint)
+      join mserve.webhook_endpoints e on e.endpoint = r.endpoint
+      cross join lateral (select count(*) as count from mserve.webhook_deliveries d
+        where d.endpoint = e.endpoint and d.lease_until > v_now) leased
+      cross join lateral (
+        select d.event from mserve.webhook_deliveries d
+          where d.endpoint = e.endpoint and d.state = 'pending' and d.due_at <= v_now
+          order by d.due_at
+          limit greatest(0, least(v_each,
+            case when e.failures >= p_break_after then 1 else 4 end - leased.count))
+          for no key update skip locked) o;
+  update mserve.webhook_deliveries d set token = p_token, lease_until = v_until, due_at = v_until
+    from unnest(v_endpoints, v_events) u (endpoint, event)
+    where d.endpoint = u.endpoint and d.event = u.event;
   select array_agg(distinct v.event) into v_bare from mserve.webhook_events v
     where v.event = any(v_events) and v.body is null;
   if v_bare is not null then
@@ -168,7 +171,10 @@ comment on function mserve.webhook_drop is 'Drops up to so many deliveries that 
 create function mserve.webhook_record(p_endpoints uuid[], p_events uuid[], p_tokens bigint[],
   p_outcomes text[], p_statuses integer[], p_whys text[], p_took_ms integer[], p_ages_ms bigint[],
   p_retry_ms bigint[], p_rest_ms bigint[], p_disabled text[])
-returns table (endpoint uuid, why text) language plpgsql as $$
+returns table (endpoint uuid, why text) language plpgsql
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+  set enable_hashjoin = off set enable_mergejoin = off
+  set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := clock_timestamp();

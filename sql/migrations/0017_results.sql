@@ -27,18 +27,7 @@ create index retried_lines_of_root on mserve.retried_lines (job, root_line);
 create view mserve.latest_results with (security_invoker = true) as
 select r.job as root, 'batch_' || mserve.hex(r.job) as root_batch_id, r.line,
   x.job, x.line as job_line, x.custom_id, x.status, x.status_code, x.response, x.error,
-  x.input_tokens, x.cached_tokens, x.output_tokens, x.gpu_ns, x.finished_at,
-  (select row_to_json(o) from (select
-      'batch_req_' || h.request as id,
-      x.custom_id,
-      case when x.status_code is not null or x.response is not null then
-        (select row_to_json(a) from (select
-            coalesce(x.status_code, 200) as status_code,
-            'req_' || h.request as request_id,
-            coalesce(x.response, ('{"error":' || x.error::text || '}')::json) as body) a)
-        end as response,
-      case when x.status_code is null and x.response is null then x.error end as error
-    from (select mserve.hex(x.job) || '_' || x.line as request) h) o) as output
+  x.input_tokens, x.cached_tokens, x.output_tokens, x.gpu_ns, x.finished_at, o.output
 from mserve.jobs j
   join mserve.results r on r.job = j.job
   left join lateral (
@@ -51,6 +40,9 @@ from mserve.jobs j
   join lateral (
     select * from mserve.results y
       where y.job = coalesce(p.job, r.job) and y.line = coalesce(p.line, r.line) offset 0) x on true
+  join lateral (
+    select b.output from mserve.batch_results b where b.job = x.job and b.line = x.line offset 0) o
+    on true
 where j.retry_root is null;
 comment on view mserve.latest_results is 'The lines of a job that was submitted, each with its newest row: its own, or that of a retry. A completed row counts as newer than any other.';
 comment on column mserve.latest_results.root is 'The first job of the chain.';
