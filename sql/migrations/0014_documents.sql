@@ -53,7 +53,7 @@ comment on function mserve.job_add_documents is 'Says which lines of a job come 
 -- What counts is the newest accepted job of the series that has a document of this path: one that was
 -- changed and changed back is sent again, for its newest answer is that of other bytes. A line that
 -- failed is as good as done where a retry of it is done, and as good as running where one runs. What
--- waits for its cancellation or expiry does not run. (plpgsql: retried_lines is made in 0015.)
+-- waits for its cancellation or expiry does not run. (plpgsql: retried_lines is made in 0015, as is_mine in 0016.)
 create function mserve.series_documents(p_series text)
 returns table (path text, sha256 bytea, job uuid, runs boolean) language plpgsql stable as $$
 #variable_conflict use_column

@@ -99,6 +99,18 @@ finish_lines "$retry" 0 0 completed
 end_job "$retry" completed
 is "$(status "${night[@]}")|$(out)" "0|texts: nothing to do: 4 unchanged; no job was made" "nor when it has completed"
 
+# ---- another tenant has series of its own
+
+sql "create role ${test_name}_$$ login password 'x'; select mserve.grant_tenant('red', '${test_name}_$$')" >/dev/null
+cleanup() { psql -X -q -d "$server_dsn" -c "drop owned by ${test_name}_$$; drop role ${test_name}_$$" 2>/dev/null; }
+red_dsn=$(sed "s/ passfile='[^']*'//; s/user=[a-z]*/user=${test_name}_$$/" <<<"$MSERVE_POSTGRES_DSN")
+red() { MSERVE_POSTGRES_DSN=$red_dsn MSERVE_POSTGRES_PASSWORD=x PGPASSWORD=x PGPASSFILE=/dev/null "$@"; }
+is "$(status red "${night[@]}")|$(said | head -n 1)" "0|mserve-submit: 4 to do" "another tenant knows nothing of it"
+is "$(status red "${night[@]}")|$(out | cut -d' ' -f1-8)" "0|texts: nothing to do: 4 still running in" "but of its own"
+is "$(red psql -XAtd "$red_dsn" -c "select mserve.job_add_documents('$first', 'tonight', '{9}', '{1}', '{x}', '{x}')" 2>&1)" ended \
+    "and writes nothing down for others"
+is "$(sql "delete from mserve.jobs where tenant = 'red'; select count(*) from mserve.jobs where tenant = 'red'")" 0 "(gone)"
+
 # ---- killed at its worst moments, the same command goes on with its own job
 
 for i in {1..1500}; do echo "Document $i of many." >texts/many-$i.txt; done
