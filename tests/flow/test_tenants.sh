@@ -100,6 +100,7 @@ for tenant in red blue; do
       insert into mserve.job_deltas (job) values (j);
       insert into mserve.documents (job, first_line, parts, path, sha256) values (j, 0, 1, '$marker.txt', '');
       insert into mserve.retried_lines (job, line, root_line) values (j, 0, 0);
+      insert into mserve.purged_costs (job, month) values (j, '2026-01-01');
       insert into mserve.webhook_endpoints (endpoint, tenant, name, url, secret, every_job)
         values (e, '$tenant', '$marker', 'https://$marker.example/', '$marker', true);
       insert into mserve.webhook_events (event, tenant, job, type, body, detail)
@@ -153,6 +154,7 @@ latest_results       s s s - s -
 ledger_check         - - - - s -
 models               s s s s siud -
 partitions           - - - su siud -
+purged_costs         s s s - siud -
 results              s s s si siud -
 retried_lines        s s s - siud -
 roles                - - - - s -
