@@ -63,9 +63,18 @@ like "$(mserve webhook list)" 'named .* https://receiver.example/hook ' "and as 
 like "$(mserve webhook show b)" '"state" : "enabled"' "show shows one"
 is "$(sql "select count(*) from mserve.webhook_endpoints where position(convert_to('whsec', 'UTF8') in secret) > 0")" 0 \
     "no secret lies open in the database"
-sql "insert into mserve.tenants (tenant) values ('red'); update mserve.webhook_endpoints set tenant = 'red' where name = 'b'"
-is "$(mserve webhook list --json | grep -c '"name"') $(status mserve webhook show b) $(status mserve webhook disable b)" "1 8 8" \
-    "another tenant's endpoint is not there"
+sql "create role ${test_name}_$$ login password 'x'; select mserve.grant_tenant('red', '${test_name}_$$')" >/dev/null
+cleanup() { psql -X -q -d "$server_dsn" -c "drop role if exists ${test_name}_$$" 2>/dev/null; }
+red_dsn=$(sed "s/ passfile='[^']*'//; s/user=[a-z]*/user=${test_name}_$$/" <<<"$MSERVE_POSTGRES_DSN")
+red() { MSERVE_POSTGRES_DSN=$red_dsn MSERVE_POSTGRES_PASSWORD=x PGPASSFILE=/dev/null "$@"; }
+is "$(red mserve webhook list --json) $(status red mserve webhook show b) $(status red mserve webhook disable b)" "[] 8 8" \
+    "another tenant's endpoints are not there"
+is "$(status red mserve webhook add b $example --secret-file "$work/red.secret") $(status red mserve webhook log)" "0 0" \
+    "a tenant adds its own, under a name that another has"
+is "$(status red mserve webhook rotate b --secret-file "$work/red2.secret") $(status red mserve webhook replay b --failed)" "0 0" \
+    "and looks after it"
+is "$(status red mserve webhook disable b) $(status red mserve webhook enable b) $(sql "select string_agg(tenant || ' ' || state, ', '
+    order by tenant) from mserve.webhook_endpoints where name = 'b'")" "0 0 default enabled, red enabled" "and at no other"
 sql "delete from mserve.webhook_endpoints where name = 'b'"
 
 # ---- sent, answered, written down
