@@ -42,7 +42,7 @@ job_ends() { # job_ends NUMBER POINT
          insert into mserve.job_deltas (job, completed, lines) select job, count(*), array_agg(line) from r group by job;
          $(case $2 in webhook.*) echo 'select mserve.tick(3600000)' ;; esac)" >/dev/null || bail "job $1"
 }
-in_hand() { sql "select count(*) > 0 from mserve.webhook_deliveries where lease_until > clock_timestamp()"; }
+in_hand() { sql "select count(*) > 0 from mserve.webhook_deliveries where token is not null"; }
 
 declare -A struck=()
 idle=0 begin=$SECONDS
