@@ -351,7 +351,7 @@ language sql immutable as $$
     ('worker', 'execute', '{bury_proven,bury_vanished,bury_worker,check_accepted,claim_partitions,
         commit_batch,current_tenant,dead_letter_add,hex,mark_missing,random_token,release_partitions,
         unix_time,uuid7}'),
-    ('definer', 'execute', '{webhook_preempted}')) r (kind, verbs, objects),
+    ('definer', 'execute', '{results_ahead,webhook_preempted}')) r (kind, verbs, objects),
     unnest(r.objects) o (object)
 $$;
 comment on function mserve.rights is 'What the kinds of roles may do to which tables and functions. A tenant may do all that a reader may, a scheduler nearly everything.';

@@ -2,7 +2,10 @@
  * bench_commit.c: rows/s of the fenced commit over rows/s of a plain COPY to a temporary table and
  * INSERT of the same rows, on the same server, turn by turn in one run.
  *
- *     MSERVE_POSTGRES_DSN=… bench_commit [rows per run] [rounds]
+ *     MSERVE_POSTGRES_DSN=… bench_commit [rows per run] [rounds] [worker]
+ *
+ * With `worker` the commits are those of a role of that kind, whom row-level security lets pass; without,
+ * those of the owner, whom it does not hold.
  *
  * Responses of about 500 bytes; chunks of 1,024 lines over 8 partitions, 16 chunks under way at once.
  */
@@ -20,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -249,10 +253,36 @@ static void compare(uint32_t count, uint32_t batch, int rounds)
            plain.cpu_us_per_row / fenced.cpu_us_per_row);
 }
 
+/* The database under a role that is a worker and nothing else. */
+static const char *become_worker(void)
+{
+    static char dsn[2200];
+    char text[256], role[64];
+
+    snprintf(role, sizeof(role), "mserve_bench_%d", (int)getpid());
+    snprintf(text, sizeof(text),
+             "create role %s login password 'x'; select mserve.grant_service('%s', 'worker')", role,
+             role);
+    pg_do(db, text);
+    snprintf(dsn, sizeof(dsn), "%s user=%s password=x", pg_options().dsn, role);
+    return dsn;
+}
+
+static void drop_worker(void)
+{
+    char text[160];
+
+    snprintf(text, sizeof(text),
+             "select mserve.revoke_role('mserve_bench_%d'); drop role mserve_bench_%d",
+             (int)getpid(), (int)getpid());
+    pg_do(db, text);
+}
+
 int main(int argc, char **argv)
 {
     uint32_t count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 131072;
     int rounds = argc > 2 ? atoi(argv[2]) : 3;
+    bool as_worker = argc > 3 && strcmp(argv[3], "worker") == 0;
     struct db_options options;
 
     pg_create("bench_commit");
@@ -263,11 +293,15 @@ int main(int argc, char **argv)
     memcpy(response, "{\"text\": \"", 10);
     memcpy(response + RESPONSE - 2, "\"}", 2);
     claim_all();
+    if (as_worker)
+        options.dsn = become_worker();
     assert_int_equal(commit_open(&options, &commit), ERR_OK);
     run(send_fenced, CHUNK * AT_ONCE, 512);
     for (uint32_t batch = 512; batch <= BATCH_MAX; batch *= 2)
         compare(count, batch, rounds);
     commit_close(commit);
+    if (as_worker)
+        drop_worker();
     db_close(db);
     pg_drop();
     return 0;

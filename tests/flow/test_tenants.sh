@@ -82,6 +82,9 @@ is "$(status as $nobody mserve list)" 9 "who was never made known is not let in"
 wait_until 30 sql_is 0 "select count(*) from mserve.jobs where state not in ('completed', 'cancelled')"
 stop worker
 stop scheduler
+not_ok "neither was denied anything" grep -h level=error "$work/worker.log" "$work/scheduler.log"
+is "$(sql "select string_agg(distinct pg_get_userbyid(relowner), ' ') from pg_class where relnamespace = 'mserve'::regnamespace and relkind in ('r', 'p')")" \
+    "$(sql "select current_user")" "partitions that a scheduler made are the owner's"
 
 # ---- rows of both in every table: what these jobs did not bring about
 
@@ -99,6 +102,7 @@ for tenant in red blue; do
         values (j, 900, '$tenant', '$marker', '{\"prompt\":\"$marker\"}', '[]');
       insert into mserve.job_deltas (job) values (j);
       insert into mserve.documents (job, first_line, parts, path, sha256) values (j, 0, 1, '$marker.txt', '');
+      insert into mserve.purged_costs (job, month) values (j, '2026-01-01');
       insert into mserve.retried_lines (job, line, root_line) values (j, 0, 0);
       insert into mserve.purged_costs (job, month) values (j, '2026-01-01');
       insert into mserve.webhook_endpoints (endpoint, tenant, name, url, secret, every_job)
@@ -181,6 +185,11 @@ is "$(sql "select count(*) from pg_class c, unnest('{$(tr ' ' , <<<"$roles")}'::
            and has_any_column_privilege(r.role, c.oid, 'select, insert, update')")" 0 "partitions are reached through their table alone"
 is "$(sql "select string_agg(rolname, ' ') from pg_roles where rolname in ('$red', '$fleet', '$plan')
            and (rolsuper or rolbypassrls or rolcreaterole)")" '' "no role passes by the policies"
+
+is "$(awk '/^### `/ { view = $2 } /^\| `/ && view { print view "." $2 }' "$tree/docs/sql.md" | tr -d '`' | LC_ALL=C sort)" \
+    "$(sql "select c.relname || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+        where c.relnamespace = 'mserve'::regnamespace and c.relkind = 'v' and c.relname not in ('bill', 'bill_prices', 'ledger_check')" |
+        LC_ALL=C sort)" "docs/sql.md tells of the views and their columns"
 
 # ---- no row of another tenant, through whatever it may read
 
