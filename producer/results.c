@@ -37,6 +37,7 @@ struct writer {
     struct db *db;
     const struct results_options *options;
     struct uuid job; /* with `latest` the first of the chain */
+    bool chain;      /* which has retries: it costs more to read than a job alone */
     struct results_sink *out, *errors;
     struct results_counts counts;
     struct arena arena;
@@ -137,7 +138,7 @@ static struct results_query query_of(const struct writer *writer)
 {
     return (struct results_query){
         .job = &writer->job,
-        .latest = writer->options->latest,
+        .latest = writer->chain,
         .join = writer->options->join,
         .status = writer->errors != NULL ? RESULTS_ALL : writer->options->status,
         .from = writer->next_line,
@@ -425,6 +426,7 @@ static enum err look_at_job(struct writer *writer)
         if (rc == ERR_OK && result.rows > 0) {
             writer->job = db_get_uuid(&result, 0, 0);
             there = db_get_bool(&result, 0, 1);
+            writer->chain = db_get_bool(&result, 0, 3);
         }
         db_result_release(&result);
     }

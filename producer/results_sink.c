@@ -3,6 +3,7 @@
 #include "config/log.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <zstd.h>
@@ -15,8 +16,10 @@ void results_sink_init(struct results_sink *sink, FILE *out, bool compress)
     if (!compress)
         return;
     sink->zstd = ZSTD_createCCtx();
-    if (sink->zstd == NULL)
-        xmalloc(SIZE_MAX / 2); /* memory has run out: says so and ends */
+    if (sink->zstd == NULL) {
+        log_error("memory", "what=\"no memory to compress results\"");
+        abort();
+    }
     ZSTD_CCtx_setParameter(sink->zstd, ZSTD_c_compressionLevel, LEVEL);
     ZSTD_CCtx_setParameter(sink->zstd, ZSTD_c_checksumFlag, 1);
 }

@@ -35,7 +35,7 @@ enum err results_index_prefix(struct results_index *index, struct db *db, const 
 
 /*
  * Hands over each line from `from` on that has a row and was not seen before; what on_line_cb failed for
- * counts as not seen. It must not use the connection's open query, but may make queries of its own.
+ * counts as not seen. It may make queries of its own.
  */
 enum err results_index_fresh(struct results_index *index, struct db *db, const struct uuid *job,
                              int64_t from, enum err (*on_line_cb)(void *arg, int64_t line),

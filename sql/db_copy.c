@@ -46,7 +46,8 @@ static void add_value(struct buffer *text, const struct db_param *param)
         buffer_add_text(text, "}'::bigint[])");
         break;
     default:
-        assert(false && "a parameter of COPY is a number or an id");
+        log_error("bug", "what=\"a parameter of COPY is no number and no id\" kind=%d",
+                  (int)param->kind);
         abort();
     }
 }

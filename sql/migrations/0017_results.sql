@@ -23,11 +23,23 @@ from mserve.results r;
 create index retried_lines_of_root on mserve.retried_lines (job, root_line);
 
 -- The row of a line is chosen first and then fetched, each by its key: `offset 0` keeps a planner who
--- overestimates from reading all rows of all jobs instead.
+-- overestimates from reading all rows of all jobs instead. Where row-level security holds, an index is
+-- used for comparisons only that cannot tell what they saw: `case` can not, `coalesce` and a sum could.
 create view mserve.latest_results with (security_invoker = true) as
 select r.job as root, 'batch_' || mserve.hex(r.job) as root_batch_id, r.line,
   x.job, x.line as job_line, x.custom_id, x.status, x.status_code, x.response, x.error,
-  x.input_tokens, x.cached_tokens, x.output_tokens, x.gpu_ns, x.finished_at, o.output
+  x.input_tokens, x.cached_tokens, x.output_tokens, x.gpu_ns, x.finished_at,
+  (select row_to_json(o) from (select
+      'batch_req_' || h.request as id,
+      x.custom_id,
+      case when x.status_code is not null or x.response is not null then
+        (select row_to_json(a) from (select
+            coalesce(x.status_code, 200) as status_code,
+            'req_' || h.request as request_id,
+            coalesce(x.response, ('{"error":' || x.error::text || '}')::json) as body) a)
+        end as response,
+      case when x.status_code is null and x.response is null then x.error end as error
+    from (select mserve.hex(x.job) || '_' || x.line as request) h) o) as output
 from mserve.jobs j
   join mserve.results r on r.job = j.job
   left join lateral (
@@ -39,10 +51,8 @@ from mserve.jobs j
       order by n.status = 'completed' desc, t.job desc limit 1) p on true
   join lateral (
     select * from mserve.results y
-      where y.job = coalesce(p.job, r.job) and y.line = coalesce(p.line, r.line) offset 0) x on true
-  join lateral (
-    select b.output from mserve.batch_results b where b.job = x.job and b.line = x.line offset 0) o
-    on true
+      where y.job = case when p.job is null then r.job else p.job end
+        and y.line = case when p.job is null then r.line else p.line end offset 0) x on true
 where j.retry_root is null;
 comment on view mserve.latest_results is 'The lines of a job that was submitted, each with its newest row: its own, or that of a retry. A completed row counts as newer than any other.';
 comment on column mserve.latest_results.root is 'The first job of the chain.';
@@ -69,8 +79,8 @@ select d.job, 'batch_' || mserve.hex(d.job) as batch_id, d.path, d.first_line, d
   (b.line - d.first_line)::integer as part, b.line, b.custom_id, b.status, b.status_code,
   b.finished_at, b.output
 from mserve.documents d
-  join mserve.batch_results b on b.job = d.job and b.line between d.first_line
-    and d.first_line + d.parts - 1;
+  join lateral (select d.first_line + d.parts as line offset 0) behind on true
+  join mserve.batch_results b on b.job = d.job and b.line >= d.first_line and b.line < behind.line;
 comment on view mserve.document_results is 'Each part of a document that has its row: order by job, first_line, part.';
 comment on column mserve.document_results.job is 'Whose document.';
 comment on column mserve.document_results.batch_id is 'The same as people see it.';

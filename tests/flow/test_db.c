@@ -16,6 +16,75 @@
 
 static const char *dsn;
 
+struct copied {
+    int rows;
+    int64_t sum;
+    int fail_at; /* this row, from 1; 0: none */
+};
+
+static enum err on_copied_cb(void *arg, const struct db_copied *row)
+{
+    static const struct uuid uuid = {{1, 35, 69, 103, 137, 171, 205, 239, 254, 220, 186, 152}};
+    struct copied *copied = arg;
+
+    assert_int_equal(row->count, 7);
+    copied->rows++;
+    copied->sum += db_copied_i64(row, 0);
+    assert_true(db_copied_i64(row, 1) == INT64_MIN);
+    assert_true(uuid_equal(db_copied_uuid(row, 2), uuid));
+    assert_int_equal(db_copied_i32(row, 3), -7);
+    assert_null(row->field[4].data);
+    assert_true(db_copied_time_us(row, 5) == INT64_C(946684801000000));
+    assert_int_equal(row->field[6].len, 100000);
+    return copied->rows == copied->fail_at ? ERR_IO : ERR_OK;
+}
+
+/* Rows larger than any buffer on the way; one that fails ends it, and the connection serves on. */
+static void test_rows_come_as_a_stream(void **state)
+{
+    static const char query[] =
+        "copy (select n, $1, $2, (-7)::int2, null::text, timestamptz '2000-01-01 00:00:01+00', "
+        "repeat('x', 100000) from unnest($3) n) to stdout (format binary)";
+    static const int64_t numbers[] = {-1, 2, INT64_C(1) << 40};
+    static const struct uuid uuid = {{1, 35, 69, 103, 137, 171, 205, 239, 254, 220, 186, 152}};
+    struct db_params params =
+        DB_PARAMS(db_i64(INT64_MIN), db_uuid(&uuid), db_i64_array(numbers, 3));
+    struct copied copied = {0}, failing = {.fail_at = 2};
+    struct db *db = pg_connect();
+
+    (void)state;
+    assert_int_equal(db_copy_out(db, query, params, on_copied_cb, &copied), ERR_OK);
+    assert_int_equal(copied.rows, 3);
+    assert_true(copied.sum == (INT64_C(1) << 40) + 1);
+    assert_int_equal(db_copy_out(db, query, params, on_copied_cb, &failing), ERR_IO);
+    assert_int_equal(failing.rows, 2);
+    assert_int_equal(db_copy_out(db, "copy (select 1 / $1) to stdout (format binary)",
+                                 DB_PARAMS(db_i64(0)), on_copied_cb, &failing),
+                     ERR_REJECTED);
+    assert_int_equal(pg_number(db, "select 1"), 1);
+    db_close(db);
+}
+
+/* What is said while nobody waits is heard by the next wait; nothing is heard twice. */
+static void test_a_notice_ends_the_wait(void **state)
+{
+    struct db *db = pg_connect(), *other = pg_connect();
+    bool told = true;
+
+    (void)state;
+    assert_int_equal(db_listen(db, "mserve_test_1"), ERR_OK);
+    assert_int_equal(db_wait_notice(db, 0, &told), ERR_OK);
+    assert_false(told);
+    pg_do(other, "notify mserve_test_2");
+    pg_do(other, "notify mserve_test_1");
+    assert_int_equal(db_wait_notice(db, 60000, &told), ERR_OK);
+    assert_true(told);
+    assert_int_equal(db_wait_notice(db, 1, &told), ERR_OK);
+    assert_false(told);
+    db_close(other);
+    db_close(db);
+}
+
 /* What goes in as a parameter comes out as a value, in both directions' binary form. */
 static void test_values_come_back_as_they_went(void **state)
 {
@@ -238,6 +307,8 @@ int main(void)
         cmocka_unit_test(test_a_silent_server_is_given_up),
         cmocka_unit_test(test_no_server_and_no_database_are_told_apart),
         cmocka_unit_test(test_copy_runs_inside_a_script),
+        cmocka_unit_test(test_rows_come_as_a_stream),
+        cmocka_unit_test(test_a_notice_ends_the_wait),
         cmocka_unit_test(test_migrations_are_applied_once_and_guarded),
         cmocka_unit_test(test_every_column_has_a_comment),
     };
