@@ -11,6 +11,7 @@ fresh_topics
 page=$tree/docs/nightly.md
 PATH=$tree/deploy/nightly:$PATH
 export MSERVE_CONFIG=$work/etc/mserve/mserve.yaml MSERVE_NIGHTLY_DIR=$work/etc/mserve/nightly
+export MSERVE_SCHEDULER_FOLD_INTERVAL=100ms
 cd "$work" || exit 1
 status() { "$@" >"$work/out" 2>"$work/said"; echo $?; }
 out() { cat "$work/out"; }

@@ -89,11 +89,8 @@ is "$(status "${night[@]}")" 0 "a document"
 fifth=$(job_of)
 finish_lines "$fifth" 0 0 failed
 end_job "$fifth" completed
-sql "insert into mserve.jobs (idempotency_key, content_sha256, input_name, endpoint, tier, topic, partitions, partition_first, chunk_lines_max,
-       chunk_bytes_max, completion_window, expires_at, state, lines, retry_of, retry_root)
-     values ('retry', 'x', 'x', '/v1/completions', 'demo', 't', 1, 0, 16, 1000, '1d', now() + interval '1 d', 'in_progress', 1, '$fifth', '$fifth');
-     insert into mserve.retried_lines (job, line, root_line) select job, 0, 0 from mserve.jobs where idempotency_key = 'retry'" >/dev/null
-retry=$(sql "select job from mserve.jobs where idempotency_key = 'retry'")
+is "$(status mserve retry "batch_${fifth//-/}")" 0 "is retried by hand"
+retry=$(sql "select job from mserve.jobs where retry_of = '$fifth'")
 is "$(status "${night[@]}")|$(jobs_there)" "0|7" "while a retry of it runs, a failed document is not sent"
 finish_lines "$retry" 0 0 completed
 end_job "$retry" completed
