@@ -180,12 +180,9 @@ declare
   v_now timestamptz := clock_timestamp();
   v_ended record;
 begin
+  -- Claims and records of an endpoint wait for each other here; that guards its deliveries too.
   perform from mserve.webhook_endpoints e where e.endpoint = any(p_endpoints)
     order by e.endpoint for no key update;
-  perform from mserve.webhook_deliveries d
-      join unnest(p_endpoints, p_events) u (endpoint, event)
-        on d.endpoint = u.endpoint and d.event = u.event
-    order by d.endpoint, d.event for no key update of d;
   for v_ended in
     with given as (
       select u.*, d.token is not distinct from u.token and d.state = 'pending' as is_mine,
