@@ -79,6 +79,19 @@ is "$(status as $look mserve cancel "$more") $(status as $look mserve-submit "$w
 is "$(status as $red mserve worker list) $(status as $red mserve migrate) $(status as $red mserve topics) $(status as $red mserve tenant list)" \
     "9 9 9 9" "what is for operators is denied"
 is "$(status as $nobody mserve list)" 9 "who was never made known is not let in"
+mkdir "$work/documents"
+echo "$marker of a document" >"$work/documents/one.txt"
+echo '{"model":"sim","max_tokens":2,"prompt":"{{document}}"}' >"$work/template.json"
+documents() {
+    as $red mserve-submit --documents "$work/documents" --template "$work/template.json" \
+        --endpoint /v1/completions --series "nightly $marker" --changed --wait 2>&1 | tail -1
+}
+like "$(documents)" "completed, 1 request" "documents become its jobs"
+like "$(documents)" "nothing to do" "and what is unchanged is known"
+mserve webhook key "$work/key" >/dev/null
+is "$(status as $red env MSERVE_WEBHOOK_KEY_FILE="$work/key" mserve webhook add ops https://receiver.example/ --secret-file "$work/secret") $(status as $look mserve webhook disable ops)" "0 9" \
+    "a tenant keeps its webhooks, a reader does not"
+is "$(as $red mserve webhook list | grep -c receiver) $(as $blue mserve webhook list | grep -c receiver)" "1 0" "and sees its own"
 wait_until 30 sql_is 0 "select count(*) from mserve.jobs where state not in ('completed', 'cancelled')"
 stop worker
 stop scheduler
