@@ -7,7 +7,7 @@ fresh_database
 fresh_topics
 write_settings fixed_ns=4000000 pace=1 sequences=16 rows=32 interval=50ms # a request of 50 tokens: 0.2 s
 set_up || bail "set up"
-start scheduler mserve-scheduler
+MSERVE_SCHEDULER_FOLD_INTERVAL=100ms start scheduler mserve-scheduler
 worker one
 
 submit() { mserve-submit --tier sim --new "$@" "$work/input.jsonl" 2>>"$work/submit.log" | cut -d' ' -f1; }
@@ -22,8 +22,8 @@ is_still() {
 }
 
 # ---- in the middle
-requests 600 50 >"$work/input.jsonl"
-requests 40 400 600 >>"$work/input.jsonl" # long ones: some of them run when it is paused
+requests 400 50 >"$work/input.jsonl"
+requests 40 400 400 >>"$work/input.jsonl" # long ones: some of them run when it is paused
 sort -R --random-source=<(yes) "$work/input.jsonl" -o "$work/input.jsonl"
 id=$(submit)
 other=$(requests 2000 2 5000 >"$work/other.jsonl" && mserve-submit --tier sim "$work/other.jsonl" 2>/dev/null | cut -d' ' -f1)
@@ -34,7 +34,7 @@ is "$(sql "select count(*) from mserve.audit_log where action = 'pause'")" 1 "an
 ok "the other job has the worker to itself" wait_until 30 sql_is completed "select state from mserve.job_status where batch_id = '$other'"
 ok "nothing of the paused one is in hand" wait_until 10 is_still "$id"
 held=$(rows_of "$id")
-ok "with most of it left ($held rows)" test "$held" -lt 600
+ok "with most of it left ($held rows)" test "$held" -lt 400
 is "$(sql "select state, hold from mserve.job_status where batch_id = '$id'")" "in_progress|paused" "the state is what it was, held"
 like "$(mserve get "$id")" '"hold" : \{"code" : "paused"' "get says so"
 like "$(mserve list 2>&1 >/dev/null)" "$id is held: it is paused" "and list"
@@ -48,7 +48,7 @@ worker two
 is "$(mserve resume "$id")" "$id in_progress" "it is resumed"
 is "$(mserve resume "$id" >/dev/null && sql "select count(*) from mserve.audit_log where action = 'resume'")" 1 "once"
 ok "and completes" wait_until 60 sql_is completed "select state from mserve.job_status where batch_id = '$id'"
-is "$(sql "select completed, failed from mserve.job_status where batch_id = '$id'")" "640|0" "all of it"
+is "$(sql "select completed, failed from mserve.job_status where batch_id = '$id'")" "440|0" "all of it"
 is "$(sql "select count(*) > 0 from mserve.results where resumed_tokens > 0")" t "some from where they were saved"
 is "$(sql "select count(*) from mserve.results where status = 'completed' and output_tokens not in (2, 50, 400)")" 0 "with each of its tokens"
 ok "each line of all jobs once" whole

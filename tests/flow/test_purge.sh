@@ -7,7 +7,7 @@ fresh_database
 fresh_topics
 write_settings context=600 pace=0 rows=512
 set_up || bail "set up"
-start scheduler mserve-scheduler
+MSERVE_SCHEDULER_FOLD_INTERVAL=100ms start scheduler mserve-scheduler
 worker one
 ended() { [ "$(sql "select bool_and(ended_at is not null) from mserve.job_status")" = t ]; }
 bill() { mserve cost --by tenant --csv && mserve cost --by tag:team --csv && mserve cost --by model --json; }

@@ -8,7 +8,7 @@ fresh_database
 fresh_topics
 write_settings context=600 pace=0 rows=32
 set_up || bail "set up"
-start scheduler mserve-scheduler
+MSERVE_SCHEDULER_FOLD_INTERVAL=100ms start scheduler mserve-scheduler
 worker small
 ended() { [ "$(sql "select ended_at is not null from mserve.job_status where batch_id = '$1'")" = t ]; }
 field() { sql "select $2 from mserve.jobs where 'batch_' || mserve.hex(job) = '$1'"; }
