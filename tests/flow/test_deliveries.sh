@@ -14,6 +14,36 @@ plain=$(port_of plain) tls=$(port_of tls)
 webhook_settings "$plain" "$tls" "$(port_of unsigned)"
 export MSERVE_SCHEDULER_FOLD_INTERVAL=1s MSERVE_SCHEDULER_HTTP=127.0.0.1:0
 
+# ---- claims and records, as two schedulers would make them
+claim() { # claim TOKEN: how many it got, of 8
+    sql "select count(*) from mserve.webhook_claim(8, 60000, $1, '00000000-0000-0000-0000-000000000000', 10, true)"
+}
+record() { # record TOKEN OUTCOME: of the first event of c1
+    sql "select * from mserve.webhook_record(array[md5('c1')::uuid], array[md5('c1 1')::uuid], array[$1::bigint],
+         array['$2'], array[200], array[null], array[5], array[0::bigint], array[60000::bigint], array[0::bigint],
+         array[null])"
+}
+first_is() { sql_is "$1" "select state, attempts, token from mserve.webhook_deliveries where event = md5('c1 1')::uuid"; }
+endpoints c 1 "http://c1.localhost:$plain/ok"
+owe c1 10
+is "$(claim 1) $(claim 2)" "4 0" "an endpoint has four deliveries under way, whoever claims"
+sql "delete from mserve.webhook_deliveries where event <> md5('c1 1')::uuid"
+sql "update mserve.webhook_deliveries set due_at = now(), lease_until = now(), token = 1"
+is "$(claim 3)" 1 "a lease that has ended is claimed anew"
+record 1 retried
+ok "a failure that is told too late changes nothing" first_is "pending|0|3"
+record 3 retried
+record 3 retried
+ok "one that is told twice counts once" first_is "pending|1|"
+is "$(sql "select failures from mserve.webhook_endpoints where name = 'c1'")" 1 "for the endpoint too"
+sql "update mserve.webhook_deliveries set due_at = now()"
+is "$(claim 4)" 1 "it is tried again"
+record 5 delivered
+ok "a success is a success, whoever tells it" first_is "delivered|2|"
+record 4 retried
+ok "and stays one" first_is "delivered|2|"
+sql "delete from mserve.webhook_endpoints where name = 'c1'"
+
 # ---- three hundred endpoints, one of them hangs and is owed more than anybody
 endpoints e 300 "http://e#.localhost:$plain/ok"
 sql "update mserve.webhook_endpoints set url = 'http://e7.localhost:$plain/hang' where name = 'e7'"
