@@ -1,11 +1,11 @@
-/* notice_http.c: libcurl's multi handle and libuv's loop, each told what the other waits for. */
+/* notice_http.c: what a question may do, and what is kept of its answer. */
 #include "consumer/notice_http.h"
 
 #include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
+#include "config/curl_loop.h"
 #include "config/log.h"
 
 enum { HEADER_BYTES_MAX = 65536 };
@@ -24,17 +24,8 @@ struct exchange {
     void *context;
 };
 
-/* A socket of curl's that the loop watches. */
-struct watch {
-    uv_poll_t poll;
-    struct http *http;
-    curl_socket_t fd;
-};
-
 struct http {
-    CURLM *multi;
-    uv_loop_t *loop;
-    uv_timer_t timer;
+    struct curl_loop *curl;
     struct exchange *open;
 };
 
@@ -49,23 +40,6 @@ static size_t on_body(char *data, size_t size, size_t count, void *context)
         return 0; /* curl gives up */
     buffer_add(&exchange->body, data, len);
     return len;
-}
-
-/* The value of a header line, when it is this one; names are not case-sensitive. */
-static bool header_value(struct slice line, const char *name, struct slice *ret)
-{
-    size_t len = strlen(name);
-
-    if (line.len <= len || strncasecmp(line.data, name, len) != 0 || line.data[len] != ':')
-        return false;
-    *ret = (struct slice){line.data + len + 1, line.len - len - 1};
-    while (ret->len > 0 && ret->data[0] == ' ') {
-        ret->data++;
-        ret->len--;
-    }
-    while (ret->len > 0 && strchr("\r\n ", ret->data[ret->len - 1]))
-        ret->len--;
-    return true;
 }
 
 /* It goes into the next question's address, so only what needs no quoting is taken. */
@@ -92,9 +66,9 @@ static size_t on_header(char *data, size_t size, size_t count, void *context)
     exchange->header_bytes += line.len;
     if (exchange->header_bytes > HEADER_BYTES_MAX)
         return 0;
-    if (header_value(line, "ETag", &value))
+    if (curl_header_value(line, "ETag", &value))
         keep_etag(value, exchange->answer.etag);
-    if (header_value(line, "Metadata-Flavor", &value))
+    if (curl_header_value(line, "Metadata-Flavor", &value))
         exchange->answer.from_google = value.len == 6 && memcmp(value.data, "Google", 6) == 0;
     return line.len;
 }
@@ -180,107 +154,16 @@ static void take_out(struct http *http, struct exchange *exchange)
     while (*at != exchange)
         at = &(*at)->next;
     *at = exchange->next;
-    curl_multi_remove_handle(http->multi, exchange->easy);
 }
 
-static void deliver_finished(struct http *http)
+static void on_done_cb(void *context, CURLcode code)
 {
-    CURLMsg *message;
-    int left;
+    struct exchange *exchange = context;
 
-    while ((message = curl_multi_info_read(http->multi, &left))) {
-        CURLcode code = message->data.result;
-        struct exchange *exchange;
-
-        if (message->msg != CURLMSG_DONE)
-            continue;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &exchange);
-        take_out(http, exchange);
-        fill_answer(exchange, code);
-        exchange->answered(exchange->context, &exchange->answer);
-        exchange_free(exchange);
-    }
-}
-
-static void act(struct http *http, curl_socket_t fd, int events)
-{
-    int running;
-
-    curl_multi_socket_action(http->multi, fd, events, &running);
-    deliver_finished(http);
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    act(timer->data, CURL_SOCKET_TIMEOUT, 0);
-}
-
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-    struct watch *watch = poll->data;
-    int what = 0;
-
-    if (status < 0)
-        what = CURL_CSELECT_ERR;
-    if (events & UV_READABLE)
-        what |= CURL_CSELECT_IN;
-    if (events & UV_WRITABLE)
-        what |= CURL_CSELECT_OUT;
-    act(watch->http, watch->fd, what);
-}
-
-static void on_poll_closed(uv_handle_t *handle)
-{
-    free(handle->data);
-}
-
-static struct watch *watch_new(struct http *http, curl_socket_t fd)
-{
-    struct watch *watch = xcalloc(1, sizeof *watch);
-
-    watch->http = http;
-    watch->fd = fd;
-    uv_poll_init_socket(http->loop, &watch->poll, fd);
-    watch->poll.data = watch;
-    curl_multi_assign(http->multi, fd, watch);
-    return watch;
-}
-
-/* curl says which sockets it waits for. */
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *known)
-{
-    struct http *http = context;
-    struct watch *watch = known;
-
-    (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (watch) {
-            uv_poll_stop(&watch->poll);
-            uv_close((uv_handle_t *)&watch->poll, on_poll_closed);
-            curl_multi_assign(http->multi, fd, NULL);
-        }
-        return 0;
-    }
-    if (!watch)
-        watch = watch_new(http, fd);
-    uv_poll_start(&watch->poll,
-                  (what & CURL_POLL_IN ? UV_READABLE : 0) |
-                      (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
-                  on_poll);
-    return 0;
-}
-
-/* Never at once: curl asks for it from inside http_ask() too. */
-static int on_timer_wanted(CURLM *multi, long timeout_ms, void *context)
-{
-    struct http *http = context;
-
-    (void)multi;
-    if (timeout_ms < 0)
-        uv_timer_stop(&http->timer);
-    else
-        uv_timer_start(&http->timer, on_timer, timeout_ms > 0 ? (uint64_t)timeout_ms : 1, 0);
-    return 0;
+    take_out(exchange->http, exchange);
+    fill_answer(exchange, code);
+    exchange->answered(exchange->context, &exchange->answer);
+    exchange_free(exchange);
 }
 
 /* ----------------------------------------------------------------------------------- outside ---- */
@@ -289,20 +172,12 @@ struct http *http_new(uv_loop_t *loop)
 {
     struct http *http = xcalloc(1, sizeof *http);
 
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK)
-        http->multi = curl_multi_init();
-    if (!http->multi) {
+    http->curl = curl_loop_new(loop, 0, on_done_cb);
+    if (!http->curl) {
         log_error("notice.off", "msg=\"libcurl could not be set up\"");
         free(http);
         return NULL;
     }
-    http->loop = loop;
-    uv_timer_init(loop, &http->timer);
-    http->timer.data = http;
-    curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
-    curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted);
-    curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
     return http;
 }
 
@@ -320,12 +195,7 @@ void http_ask(struct http *http, const struct http_question *question, http_answ
     exchange->context = context;
     exchange->next = http->open;
     http->open = exchange;
-    curl_multi_add_handle(http->multi, exchange->easy);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    free(handle->data);
+    curl_loop_add(http->curl, exchange->easy);
 }
 
 void http_free(struct http *http)
@@ -336,9 +206,9 @@ void http_free(struct http *http)
         struct exchange *exchange = http->open;
 
         take_out(http, exchange);
+        curl_loop_remove(http->curl, exchange->easy);
         exchange_free(exchange);
     }
-    curl_multi_cleanup(http->multi); /* closes what it kept open, through on_socket() */
-    uv_timer_stop(&http->timer);
-    uv_close((uv_handle_t *)&http->timer, on_timer_closed);
+    curl_loop_free(http->curl);
+    free(http);
 }

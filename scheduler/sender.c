@@ -1,7 +1,8 @@
-/* sender.c: libcurl's multi handle and libuv's loop, each told what the other waits for. */
+/* sender.c: what a request may do, whom it may go to, and what is kept of its answer. */
 #include "scheduler/sender.h"
 
 #include "config/clock.h"
+#include "config/curl_loop.h"
 #include "config/failpoint.h"
 #include "config/log.h"
 #include "producer/webhook_url.h"
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 enum { RETRY_AFTER_SIZE = 64 };
@@ -36,23 +36,14 @@ struct exchange {
     void *context;
 };
 
-/* A socket of curl's that the loop watches. */
-struct watch {
-    uv_poll_t poll;
-    struct sender *sender;
-    curl_socket_t fd;
-};
-
 struct sender {
     const struct settings_webhook *settings;
     struct network network[SETTINGS_LIST_MAX];
-    CURLM *multi;
-    uv_loop_t *loop;
-    uv_timer_t timer;
+    size_t networks;
+    struct curl_loop *curl;
     struct exchange *open;
-    uv_timer_t refused_timer;
-    int timers;               /* not closed yet */
     struct exchange *refused; /* URLs that are not allowed: answered from the loop too */
+    uv_timer_t refused_timer;
 };
 
 /* -------------------------------------------------------------------------------- what comes ---- */
@@ -65,22 +56,6 @@ static size_t on_body_cb(char *data, size_t size, size_t count, void *context)
     (void)data;
     exchange->body_bytes += size * count;
     return exchange->body_bytes > SENDER_ANSWER_BYTES_MAX ? 0 : size * count;
-}
-
-static bool header_value(struct slice line, const char *name, struct slice *ret)
-{
-    size_t len = strlen(name);
-
-    if (line.len <= len || strncasecmp(line.data, name, len) != 0 || line.data[len] != ':')
-        return false;
-    *ret = (struct slice){line.data + len + 1, line.len - len - 1};
-    while (ret->len > 0 && (ret->data[0] == ' ' || ret->data[0] == '\t')) {
-        ret->data++;
-        ret->len--;
-    }
-    while (ret->len > 0 && memchr("\r\n\t ", ret->data[ret->len - 1], 4))
-        ret->len--;
-    return true;
 }
 
 static void keep_retry_after(struct exchange *exchange, struct slice value)
@@ -103,7 +78,7 @@ static size_t on_header_cb(char *data, size_t size, size_t count, void *context)
     exchange->header_bytes += line.len;
     if (exchange->header_bytes > SENDER_ANSWER_BYTES_MAX)
         return 0;
-    if (header_value(line, "Retry-After", &value))
+    if (curl_header_value(line, "Retry-After", &value))
         keep_retry_after(exchange, value);
     if (line.len <= 2 && strspn(line.data, "\r\n") >= line.len) {
         curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -118,8 +93,7 @@ static size_t on_header_cb(char *data, size_t size, size_t count, void *context)
 static bool is_allowed(struct exchange *exchange, const struct sockaddr *address)
 {
     const struct sender *sender = exchange->sender;
-    const char *rule =
-        address_denied(address, sender->network, sender->settings->private_networks.count);
+    const char *rule = address_denied(address, sender->network, sender->networks);
 
     if (rule)
         exchange->denied_rule = rule;
@@ -270,7 +244,7 @@ static void give_answer(struct exchange *exchange, CURLcode code)
     exchange_free(exchange);
 }
 
-/* ---------------------------------------------------------------------------------- the loop ---- */
+/* ----------------------------------------------------------------------------------- its end ---- */
 
 static void take_out(struct exchange **list, struct exchange *exchange)
 {
@@ -279,103 +253,12 @@ static void take_out(struct exchange **list, struct exchange *exchange)
     *list = exchange->next;
 }
 
-static void deliver_finished(struct sender *sender)
+static void on_done_cb(void *context, CURLcode code)
 {
-    CURLMsg *message;
-    int left;
+    struct exchange *exchange = context;
 
-    while ((message = curl_multi_info_read(sender->multi, &left))) {
-        CURLcode code = message->data.result;
-        struct exchange *exchange;
-
-        if (message->msg != CURLMSG_DONE)
-            continue;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &exchange);
-        take_out(&sender->open, exchange);
-        curl_multi_remove_handle(sender->multi, exchange->easy);
-        give_answer(exchange, code);
-    }
-}
-
-static void act(struct sender *sender, curl_socket_t fd, int events)
-{
-    int running;
-
-    curl_multi_socket_action(sender->multi, fd, events, &running);
-    deliver_finished(sender);
-}
-
-static void on_timer_cb(uv_timer_t *timer)
-{
-    act(timer->data, CURL_SOCKET_TIMEOUT, 0);
-}
-
-static void on_poll_cb(uv_poll_t *poll, int status, int events)
-{
-    struct watch *watch = poll->data;
-    int what = 0;
-
-    if (status < 0)
-        what = CURL_CSELECT_ERR;
-    if (events & UV_READABLE)
-        what |= CURL_CSELECT_IN;
-    if (events & UV_WRITABLE)
-        what |= CURL_CSELECT_OUT;
-    act(watch->sender, watch->fd, what);
-}
-
-static void on_poll_closed_cb(uv_handle_t *handle)
-{
-    free(handle->data);
-}
-
-static struct watch *watch_new(struct sender *sender, curl_socket_t fd)
-{
-    struct watch *watch = xcalloc(1, sizeof(*watch));
-
-    watch->sender = sender;
-    watch->fd = fd;
-    uv_poll_init_socket(sender->loop, &watch->poll, fd);
-    watch->poll.data = watch;
-    curl_multi_assign(sender->multi, fd, watch);
-    return watch;
-}
-
-/* curl says which sockets it waits for. */
-static int on_socket_cb(CURL *easy, curl_socket_t fd, int what, void *context, void *known)
-{
-    struct sender *sender = context;
-    struct watch *watch = known;
-
-    (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (watch) {
-            uv_poll_stop(&watch->poll);
-            uv_close((uv_handle_t *)&watch->poll, on_poll_closed_cb);
-            curl_multi_assign(sender->multi, fd, NULL);
-        }
-        return 0;
-    }
-    if (!watch)
-        watch = watch_new(sender, fd);
-    uv_poll_start(&watch->poll,
-                  (what & CURL_POLL_IN ? UV_READABLE : 0) |
-                      (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
-                  on_poll_cb);
-    return 0;
-}
-
-/* Never at once: curl asks for it from inside sender_send() too. */
-static int on_timer_wanted_cb(CURLM *multi, long timeout_ms, void *context)
-{
-    struct sender *sender = context;
-
-    (void)multi;
-    if (timeout_ms < 0)
-        uv_timer_stop(&sender->timer);
-    else
-        uv_timer_start(&sender->timer, on_timer_cb, (uint64_t)timeout_ms, 0);
-    return 0;
+    take_out(&exchange->sender->open, exchange);
+    give_answer(exchange, code);
 }
 
 static void on_refused_cb(uv_timer_t *timer)
@@ -391,42 +274,21 @@ static void on_refused_cb(uv_timer_t *timer)
 
 /* ----------------------------------------------------------------------------------- outside ---- */
 
-static enum err parse_networks(struct sender *sender)
-{
-    const struct settings_list *list = &sender->settings->private_networks;
-    enum err rc = ERR_OK;
-
-    for (uint32_t i = 0; !rc && i < list->count; i++)
-        rc = network_parse((struct slice){list->item[i], strlen(list->item[i])},
-                           "webhook.private_networks", &sender->network[i]);
-    return rc;
-}
-
 enum err sender_open(uv_loop_t *loop, const struct settings_webhook *settings, struct sender **ret)
 {
     struct sender *sender = xcalloc(1, sizeof(*sender));
     enum err rc;
 
     sender->settings = settings;
-    sender->loop = loop;
-    rc = parse_networks(sender);
-    if (!rc &&
-        (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(sender->multi = curl_multi_init())))
+    rc = webhook_networks(settings, sender->network, &sender->networks);
+    if (!rc && !(sender->curl = curl_loop_new(loop, (long)settings->connections, on_done_cb)))
         rc = fail(ERR_IO, "webhooks: libcurl could not be set up");
     if (rc) {
         free(sender);
         return rc;
     }
-    uv_timer_init(loop, &sender->timer);
     uv_timer_init(loop, &sender->refused_timer);
-    sender->timers = 2;
-    sender->timer.data = sender;
     sender->refused_timer.data = sender;
-    curl_multi_setopt(sender->multi, CURLMOPT_SOCKETFUNCTION, on_socket_cb);
-    curl_multi_setopt(sender->multi, CURLMOPT_SOCKETDATA, sender);
-    curl_multi_setopt(sender->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted_cb);
-    curl_multi_setopt(sender->multi, CURLMOPT_TIMERDATA, sender);
-    curl_multi_setopt(sender->multi, CURLMOPT_MAXCONNECTS, (long)settings->connections);
     *ret = sender;
     return ERR_OK;
 }
@@ -450,7 +312,7 @@ void sender_send(struct sender *sender, const struct sender_request *request,
         set_request(exchange, request);
         set_safety(exchange, sender->settings);
         set_callbacks(exchange);
-        curl_multi_add_handle(sender->multi, exchange->easy);
+        curl_loop_add(sender->curl, exchange->easy);
     } else {
         list = &sender->refused;
         uv_timer_start(&sender->refused_timer, on_refused_cb, 0, 0);
@@ -461,10 +323,7 @@ void sender_send(struct sender *sender, const struct sender_request *request,
 
 static void on_closed_cb(uv_handle_t *handle)
 {
-    struct sender *sender = handle->data;
-
-    if (--sender->timers == 0)
-        free(sender);
+    free(handle->data);
 }
 
 static void drop_all(struct exchange **list)
@@ -474,7 +333,7 @@ static void drop_all(struct exchange **list)
 
         *list = exchange->next;
         if (exchange->easy)
-            curl_multi_remove_handle(exchange->sender->multi, exchange->easy);
+            curl_loop_remove(exchange->sender->curl, exchange->easy);
         exchange_free(exchange);
     }
 }
@@ -485,7 +344,6 @@ void sender_close(struct sender *sender)
         return;
     drop_all(&sender->open);
     drop_all(&sender->refused);
-    curl_multi_cleanup(sender->multi); /* closes what it kept open, through on_socket_cb() */
-    uv_close((uv_handle_t *)&sender->timer, on_closed_cb);
+    curl_loop_free(sender->curl);
     uv_close((uv_handle_t *)&sender->refused_timer, on_closed_cb);
 }
