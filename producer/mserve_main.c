@@ -1,6 +1,6 @@
 /* mserve_main.c: mserve: finds the command, makes ready what it needs, runs it. */
 #include "config/log.h"
-#include "producer/command.h"
+#include "producer/commands/command.h"
 #include "producer/interrupt.h"
 #include "producer/submit_command.h"
 

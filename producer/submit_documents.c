@@ -4,10 +4,10 @@
 #include "config/json.h"
 #include "config/log.h"
 #include "config/utf8.h"
-#include "producer/document_since.h"
-#include "producer/document_split.h"
-#include "producer/document_template.h"
-#include "producer/documents.h"
+#include "producer/documents/document_since.h"
+#include "producer/documents/document_split.h"
+#include "producer/documents/document_template.h"
+#include "producer/documents/documents.h"
 #include "producer/message.h"
 #include "producer/submit_internal.h"
 
@@ -238,7 +238,8 @@ static enum err conclude(const struct submit *submit)
         return ERR_OK;
     progress_number(documents->refused, refused);
     if (skips(submit) && documents->count + submit->series.unchanged + submit->series.running > 0) {
-        fprintf(stderr, "%s documents were left out\n", refused);
+        fprintf(stderr, "%s document%s left out\n", refused,
+                documents->refused == 1 ? " was" : "s were");
         return ERR_OK;
     }
     if (skips(submit))
@@ -248,9 +249,8 @@ static enum err conclude(const struct submit *submit)
                 documents->refused - SHOWN_MAX);
     return fail(
         ERR_INPUT,
-        "%s: %s documents cannot be taken; nothing was sent. With --on-invalid skip they are "
-        "left out and the rest runs",
-        from, refused);
+        "%s: %s document%s cannot be taken; nothing was sent. With --on-invalid skip the rest runs",
+        from, refused, documents->refused == 1 ? "" : "s");
 }
 
 static void show(struct submit *submit, uint64_t number)

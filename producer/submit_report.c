@@ -6,7 +6,7 @@
 #include "producer/interrupt.h"
 #include "producer/job_view.h"
 #include "producer/patience.h"
-#include "producer/results.h"
+#include "producer/results/results.h"
 #include "producer/submit_internal.h"
 #include "producer/watch.h"
 

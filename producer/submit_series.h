@@ -8,7 +8,7 @@
 
 #include "config/buffer.h"
 #include "config/errors.h"
-#include "producer/documents.h"
+#include "producer/documents/documents.h"
 #include "sql/job_documents.h"
 
 struct submit;

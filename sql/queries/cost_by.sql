@@ -1,4 +1,4 @@
--- producer/command_cost_by.c: $1 tenant, model, capacity or tag, $2 the tag's key or null, $3 first
+-- producer/commands/command_cost_by.c: $1 tenant, model, capacity or tag, $2 the tag's key or null, $3 first
 -- day of the month: a row for each name and currency, the last of each currency its total, name null,
 -- from the ledger alone. Cents are cut so that those of the names add up to those of the total.
 with lines as (

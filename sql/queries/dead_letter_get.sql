@@ -1,4 +1,4 @@
--- producer/command_dead.c, show and replay: $1 job, $2 line.
+-- producer/commands/command_dead.c, show and replay: $1 job, $2 line.
 select d.custom_id, d.body, j.endpoint, j.tier, j.completion_window,
     json_build_object('job', 'batch_' || mserve.hex(d.job), 'line', d.line, 'custom_id', d.custom_id,
       'at', mserve.unix_time(d.at), 'endpoint', j.endpoint,

@@ -1,4 +1,4 @@
--- producer/command_dead.c, list: $1 a job or null, $2 how many, from new to old.
+-- producer/commands/command_dead.c, list: $1 a job or null, $2 how many, from new to old.
 select d.job, d.line, d.custom_id, d.at, json_array_length(d.deaths),
     d.deaths -> (json_array_length(d.deaths) - 1) ->> 'why', d.replayed_as,
     json_build_object('job', 'batch_' || mserve.hex(d.job), 'line', d.line, 'custom_id', d.custom_id,

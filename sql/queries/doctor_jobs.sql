@@ -1,4 +1,4 @@
--- producer/doctor_work.c: schedulers that are connected; progress that waits, counted up to 100,000;
+-- producer/doctor/doctor_work.c: schedulers that are connected; progress that waits, counted up to 100,000;
 -- jobs that should have ended: their window passed a minute ago, or all their rows are there and
 -- nothing waits to be folded; uploads that fell silent an hour ago.
 select (select count(*) from pg_stat_activity

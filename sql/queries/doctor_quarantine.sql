@@ -1,4 +1,4 @@
--- producer/doctor_work.c: requests found guilty of killing workers that nobody has submitted anew, of
+-- producer/doctor/doctor_work.c: requests found guilty of killing workers that nobody has submitted anew, of
 -- the last seven days, whose they are, and how many are older; then how many requests run apart, those
 -- of them that have waited for an hour and $1 ms, and how long the first has, in seconds.
 with guilty as (

@@ -1,4 +1,4 @@
--- producer/doctor_database.c: how the server is set up, and its clock.
+-- producer/doctor/doctor_database.c: how the server is set up, and its clock.
 select current_setting('server_version_num')::integer, current_setting('server_version'),
   pg_is_in_recovery(), clock_timestamp(), current_setting('synchronous_standby_names'),
   current_setting('synchronous_commit'), current_setting('fsync'),

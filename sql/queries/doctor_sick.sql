@@ -1,4 +1,4 @@
--- producer/doctor_work.c: $1 topic. Workers of it that left within a day because of their device: how
+-- producer/doctor/doctor_work.c: $1 topic. Workers of it that left within a day because of their device: how
 -- many, and who, where and why, the last first.
 select count(*),
   string_agg(name || ' on ' || host || ': ' || drain_why, '; ' order by registered_at desc)

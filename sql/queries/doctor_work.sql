@@ -1,4 +1,4 @@
--- producer/doctor_work.c: $1 topic. Jobs that wait or run, partitions, those that nobody holds, and
+-- producer/doctor/doctor_work.c: $1 topic. Jobs that wait or run, partitions, those that nobody holds, and
 -- those of them in which work waits.
 with free as (select part from mserve.partitions where topic = $1 and owner is null)
 select (select count(*) from mserve.jobs

@@ -1,4 +1,4 @@
--- producer/doctor_work.c: $1 topic, $2 how many ms a worker may stay past the time that it was given.
+-- producer/doctor/doctor_work.c: $1 topic, $2 how many ms a worker may stay past the time that it was given.
 -- Workers of it that are not buried: those that live, those of them that drain, those whose lease ran
 -- out and for how many seconds, how many models they have, who they are; then those that should have
 -- left, for how many seconds, and who they are.

@@ -1,4 +1,4 @@
--- producer/command_cost.c: $1 job: one row for each currency; what spot saved, and how attempts ended.
+-- producer/commands/command_cost.c: $1 job: one row for each currency; what spot saved, and how attempts ended.
 with attempts as (
   select json_agg(a order by a.lost_ns desc, a.why) as told from (
     select why, attempts, estimated, tokens_kept, tokens_lost, kept_ns, lost_ns, recompute_ns, currency,

@@ -1,4 +1,4 @@
--- producer/command_jobs.c, list: $1 the state wanted or null, $2 the job before the page (they are
+-- producer/commands/command_jobs.c, list: $1 the state wanted or null, $2 the job before the page (they are
 -- shown from new to old) or null, $3 how many rows. As in job_object.sql one that is held says so.
 select s.job, s.state, s.tier, s.input_name, s.lines,
     s.completed + s.failed + s.cancelled + s.expired, s.failed, s.created_at,

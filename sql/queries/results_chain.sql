@@ -1,4 +1,4 @@
--- producer/results.c: $1 job: the first job of its chain, whether that job is still there, and whether
+-- producer/results/results.c: $1 job: the first job of its chain, whether that job is still there, and whether
 -- it and all retries have ended.
 select coalesce(j.retry_root, j.job),
   exists (select from mserve.jobs r where r.job = coalesce(j.retry_root, j.job)),

@@ -1,4 +1,4 @@
--- producer/results_rows.c: $1 job, $2 first line of the first document, $3 the first line, $4 the line
+-- producer/results/results_rows.c: $1 job, $2 first line of the first document, $3 the first line, $4 the line
 -- behind the last, $5 how many rows: parts of documents, each with its document.
 copy (
   select r.line, r.job, r.line, r.custom_id, r.status, r.status_code, r.response, r.error,

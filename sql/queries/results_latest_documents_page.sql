@@ -1,4 +1,4 @@
--- producer/results_rows.c: as results_documents_page.sql, of the chain that begins with job $1.
+-- producer/results/results_rows.c: as results_documents_page.sql, of the chain that begins with job $1.
 copy (
   select l.line, l.job, l.job_line, l.custom_id, l.status, l.status_code, l.response, l.error,
     l.input_tokens, l.output_tokens, l.gpu_ns, l.finished_at,

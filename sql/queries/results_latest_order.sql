@@ -1,4 +1,4 @@
--- producer/results_rows.c: as results_order.sql, of the chain that begins with job $1.
+-- producer/results/results_rows.c: as results_order.sql, of the chain that begins with job $1.
 copy (
   select line from mserve.latest_results
     where root = $1 and line >= $2

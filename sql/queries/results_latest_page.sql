@@ -1,4 +1,4 @@
--- producer/results_rows.c: as results_page.sql, of the chain that begins with job $1.
+-- producer/results/results_rows.c: as results_page.sql, of the chain that begins with job $1.
 copy (
   select line, job, job_line, custom_id, status, status_code, response, error,
     input_tokens, output_tokens, gpu_ns, finished_at

@@ -1,4 +1,4 @@
--- producer/results_rows.c: $1 job, $2 the first line, $3 which (0 all, 1 completed, 2 the others): the
+-- producer/results/results_rows.c: $1 job, $2 the first line, $3 which (0 all, 1 completed, 2 the others): the
 -- lines in the order in which their rows were committed.
 copy (
   select line from mserve.results

@@ -1,4 +1,4 @@
--- producer/results_rows.c: $1 job, $2 the first line, $3 the line behind the last, $4 which (0 all,
+-- producer/results/results_rows.c: $1 job, $2 the first line, $3 the line behind the last, $4 which (0 all,
 -- 1 completed, 2 the others), $5 how many rows.
 copy (
   select line, job, line, custom_id, status, status_code, response, error,

@@ -1,4 +1,4 @@
--- producer/command_tenant.c, list: each tenant with its roles, then the roles that work for all; a row
+-- producer/commands/command_tenant.c, list: each tenant with its roles, then the roles that work for all; a row
 -- without a role is a tenant for which nobody can come in. The last column is the row as JSON.
 with known as (
   select t.tenant, t.role, case when t.role is not null then 'tenant' end as kind,

@@ -1,4 +1,4 @@
--- producer/command_webhook_log.c: $1 event: to how many endpoints of this tenant it is or was owed, and how
+-- producer/commands/command_webhook_log.c: $1 event: to how many endpoints of this tenant it is or was owed, and how
 -- many of these are disabled.
 select count(*), count(*) filter (where e.state = 'disabled'),
   count(*) filter (where d.state = 'pending')

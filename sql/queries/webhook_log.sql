@@ -1,4 +1,4 @@
--- producer/command_webhook_log.c, log: $1 an endpoint or null, $2 how many, $3 only what did not succeed.
+-- producer/commands/command_webhook_log.c, log: $1 an endpoint or null, $2 how many, $3 only what did not succeed.
 -- From new to old: attempts that ended, and deliveries that are due.
 with attempts as (
   select a.at, a.endpoint, a.event, a.attempt, a.outcome, a.status_code, a.took_ms, a.why, a.retry_ms

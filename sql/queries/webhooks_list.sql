@@ -1,4 +1,4 @@
--- producer/command_webhook.c, list and show: $1 a name, or null for all.
+-- producer/commands/command_webhook.c, list and show: $1 a name, or null for all.
 with owed as (
   select d.endpoint, count(*) as n from mserve.webhook_deliveries d where d.state = 'pending'
     group by d.endpoint)

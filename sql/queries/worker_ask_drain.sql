@@ -1,4 +1,4 @@
--- producer/command_worker.c: an operator wants a worker to leave; the earlier of two times stands.
+-- producer/commands/command_worker.c: an operator wants a worker to leave; the earlier of two times stands.
 -- $1 worker, $2 within how many ms.
 with asked as (
   update mserve.workers

@@ -1,4 +1,4 @@
--- producer/command_worker.c: the fleet, from old to new; the schedulers, which have no device, are not
+-- producer/commands/command_worker.c: the fleet, from old to new; the schedulers, which have no device, are not
 -- of it. $1 whether those that are gone are wanted too.
 with fleet as (
   select w.*, greatest(0, extract(epoch from w.lease_until - clock_timestamp())) as lease_left_s,

@@ -98,7 +98,7 @@ printf 'x' >$'texts/new\nline.txt'
 is "$(status "${submit[@]}" --exclude old)" 2 "documents that cannot be taken"
 is "$(said)" 'latin.txt: is not UTF-8: byte 52 is 0xe9; say what it is with --encoding, like --encoding ISO-8859-1
 new\nline.txt: the path has a control character (a line break, a tab); rename it
-mserve-submit: texts: 2 documents cannot be taken; nothing was sent. With --on-invalid skip they are left out and the rest runs' \
+mserve-submit: texts: 2 documents cannot be taken; nothing was sent. With --on-invalid skip the rest runs' \
     "are all named"
 is "$(status "${submit[@]}" --exclude old --json)" 2 "the same as JSON"
 is "$(python3 -c 'import json; print(*(e["message"].split(":")[0] for e in json.load(open("out"))["errors"]["data"]), sep="|")')" \

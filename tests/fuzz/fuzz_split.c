@@ -3,7 +3,7 @@
  * UTF-8, and none has more tokens than asked for, as estimated.
  */
 #include "config/utf8.h"
-#include "producer/document_split.h"
+#include "producer/documents/document_split.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -5,8 +5,8 @@
  */
 #include "config/log.h"
 #include "config/utf8.h"
-#include "producer/document_template.h"
-#include "producer/document_text.h"
+#include "producer/documents/document_template.h"
+#include "producer/documents/document_text.h"
 #include "producer/line.h"
 
 #include <stddef.h>

@@ -5,8 +5,8 @@
 #include "config/utf8.h"
 #include "kernels/model/gguf.h"
 #include "kernels/text/tokenizer.h"
-#include "producer/document_split.h"
-#include "producer/document_split_places.h"
+#include "producer/documents/document_split.h"
+#include "producer/documents/document_split_places.h"
 #include "tests/unit/shared.h"
 
 #include <archive.h>

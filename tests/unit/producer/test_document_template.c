@@ -1,5 +1,5 @@
 /* test_document_template.c: what a template may say, and what a document becomes. */
-#include "producer/document_template.h"
+#include "producer/documents/document_template.h"
 
 #include "config/log.h"
 #include "producer/line.h"

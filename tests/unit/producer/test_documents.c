@@ -1,9 +1,9 @@
 /* test_documents.c: folders, tars and lists as people have them, and as nobody should. */
-#include "producer/documents.h"
+#include "producer/documents/documents.h"
 
 #include "config/log.h"
-#include "producer/document_pattern.h"
-#include "producer/document_since.h"
+#include "producer/documents/document_pattern.h"
+#include "producer/documents/document_since.h"
 
 #include <archive.h>
 #include <archive_entry.h>

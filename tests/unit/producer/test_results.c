@@ -1,7 +1,7 @@
 /* test_results.c: rows as lines: OpenAI's, a table's, a document's; and the sink they go to. */
-#include "producer/results_format.h"
-#include "producer/results_join.h"
-#include "producer/results_sink.h"
+#include "producer/results/results_format.h"
+#include "producer/results/results_join.h"
+#include "producer/results/results_sink.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
