@@ -16,7 +16,7 @@ psql -X -q -o /dev/null -c "select * from mserve.job_open('k', '\x00', 'f', '/v1
 mserve watch "$(psql -X -A -t -c 'select batch_id from mserve.job_status')" &
 watch=$!
 await() { local end=$((SECONDS + $1)); shift; until "$@"; do [ $SECONDS -lt $end ] || return 1; sleep 0.1; done; }
-looks() { [ "$(psql -X -A -t -c "select count(*) from pg_stat_activity where application_name = 'mserve' and query like '%job_hold%' and backend_start > to_timestamp($1)")" -gt 0 ]; }
+looks() { [ "$(psql -X -A -t -c "select count(*) from pg_stat_activity where application_name = 'mserve' and query like 'with job as%' and backend_start > to_timestamp($1)")" -gt 0 ]; }
 await 60 looks 0 || exit 8
 ip link set lo down
 began=$SECONDS
