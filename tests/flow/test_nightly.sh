@@ -38,11 +38,12 @@ ok "section 3: settings" block 1
 ok "section 3: schema and topics" block 2
 # As the units start them.
 command_of() { sed -n 's/^ExecStart=//p' "$tree/deploy/systemd/$1" | here | sed "s|/usr/bin/||; s|%i|${2:-}|"; }
-from_page() { env -u MSERVE_POSTGRES_DSN -u MSERVE_KAFKA_BROKERS "$@"; }
+# A program and no function, so that whoever is stopped is the one that was started.
+from_page=(env -u MSERVE_POSTGRES_DSN -u MSERVE_KAFKA_BROKERS)
 # shellcheck disable=SC2046
-start_scheduler() { start scheduler from_page $(command_of mserve-scheduler.service); }
+start_scheduler() { start scheduler "${from_page[@]}" $(command_of mserve-scheduler.service); }
 # shellcheck disable=SC2046
-start_worker() { start worker from_page $(command_of mserve-worker@.service demo); }
+start_worker() { start worker "${from_page[@]}" $(command_of mserve-worker@.service demo); }
 start_scheduler
 start_worker
 serves() { sql_is 1 "select count(*) from mserve.workers where closed_at is null"; }
